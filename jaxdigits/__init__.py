@@ -1,0 +1,77 @@
+"""jaxdigits: trains a handwritten-digit recogniser with JAX and Flax, and reads digits with it.
+
+    from jaxdigits import predict, train
+
+    predict("seven.png").digit
+    result = train("fast", seed=1)
+
+Names are imported when they are first used: `import jaxdigits` itself costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdigits import dataset
+    from jaxdigits.config import PRESETS, TrainConfig
+    from jaxdigits.errors import (
+        DataError,
+        DeviceError,
+        DivergedError,
+        JaxdigitsError,
+        StorageError,
+        UsageError,
+    )
+    from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict
+    from jaxdigits.training import TrainResult, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PRESETS": "config",
+    "TrainConfig": "config",
+    "DataError": "errors",
+    "DeviceError": "errors",
+    "DivergedError": "errors",
+    "JaxdigitsError": "errors",
+    "StorageError": "errors",
+    "UsageError": "errors",
+    "Prediction": "recognizer",
+    "Predictions": "recognizer",
+    "Recognizer": "recognizer",
+    "load": "recognizer",
+    "predict": "recognizer",
+    "TrainResult": "training",
+    "train": "training",
+}
+
+__all__ = [
+    "PRESETS",
+    "DataError",
+    "DeviceError",
+    "DivergedError",
+    "JaxdigitsError",
+    "Prediction",
+    "Predictions",
+    "Recognizer",
+    "StorageError",
+    "TrainConfig",
+    "TrainResult",
+    "UsageError",
+    "dataset",
+    "load",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "dataset":
+        return importlib.import_module("jaxdigits.dataset")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxdigits' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxdigits.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,192 @@
+"""The command line: flags to calls, errors to one line and an exit status; no logic of its own.
+
+jaxdigits train [FLAGS]
+jaxdigits predict PICTURE... [FLAGS]
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+_STARTED = time.perf_counter()  # the first moment that this process can see for itself
+
+import tyro  # noqa: E402
+
+from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
+from jaxdigits.errors import JaxdigitsError, StorageError, UsageError  # noqa: E402
+
+__all__ = ["main", "predict", "train"]
+
+Arguments = TypeVar("Arguments")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments:
+    """Trains a recogniser of handwritten digits and leaves it in a run folder."""
+
+    run: tyro.conf.OmitArgPrefixes[TrainConfig]
+    config: Path | None = None
+    """A config.json of an earlier run, to run again; other flags override it."""
+    quiet: bool = False
+    """Prints nothing but errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictArguments:
+    """Reads the digit in each picture: prints the file, the digit and its probability."""
+
+    pictures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
+    """Picture files, of any kind that Pillow reads; one digit in each."""
+    model: str | None = None
+    """A run folder or a model file; by default the model that comes with the package."""
+    json: bool = False
+    """Prints a JSON object per picture, with all probabilities."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """`jaxdigits train`."""
+    flags = _parse(TrainArguments, arguments, "train", _defaults(arguments))
+    from jaxdigits import training
+    from jaxdigits.report import TrainReport
+
+    with TrainReport(flags.run.epochs, quiet=flags.quiet) as report:
+        result = training.train(
+            flags.run,
+            on_epoch=report.on_epoch,
+            on_progress=report.on_progress,
+            say=report.say,
+            started=_process_start(),
+        )
+        report.finish(result)
+
+
+def _defaults(arguments: Sequence[str]) -> TrainArguments:
+    """The values that flags start from: those of `--config`, else of `--preset`, else the standard ones."""
+    given = {"--preset": "", "--config": ""}
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, attached = flag.partition("=")
+        if name in given:
+            given[name] = attached if equals else value
+    if given["--config"]:
+        if given["--preset"]:
+            raise UsageError("--config and --preset each name all values; give one of them")
+        return TrainArguments(from_json(given["--config"]))
+    return TrainArguments(PRESETS.get(given["--preset"] or "standard", PRESETS["standard"]))
+
+
+def _process_start() -> float:
+    """The `time.perf_counter` at which this process was started, as near as the system tells."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        hertz = os.sysconf("SC_CLK_TCK")
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / hertz
+        return time.perf_counter() - age
+    return _STARTED
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """`jaxdigits predict`."""
+    flags = _parse(PredictArguments, arguments, "predict", None)
+    if not flags.pictures:
+        raise UsageError("predict needs at least one picture; see jaxdigits predict --help")
+    from jaxdigits import device, recognizer
+
+    device.select(flags.device)
+    predictions = recognizer.load(flags.model).predict_all(flags.pictures)
+    width = max(len(picture) for picture in flags.pictures)
+    for prediction in predictions:
+        if flags.json:
+            fields = {
+                "source": prediction.source,
+                "digit": prediction.digit,
+                "probability": prediction.probability,
+                "probabilities": prediction.probabilities.tolist(),
+            }
+            print(json.dumps(fields))
+        else:
+            print(f"{prediction.source:<{width}}  {prediction.name}  {prediction.probability:.2%}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict}
+
+
+def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, default: Any) -> Arguments:
+    """Reads the flags; what tyro has to say against them becomes one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=list(arguments), prog=f"jaxdigits {command}", default=default)
+    except SystemExit as stop:
+        if stop.code in (0, None):  # it was --help
+            raise
+        raise UsageError(f"{_one_line(complaint.getvalue())}; see jaxdigits {command} --help") from None
+
+
+def _one_line(box: str) -> str:
+    """The message in the box that tyro draws around it, and the flag that it thinks was meant."""
+    lines = [re.sub(r"^[│|]|[│|]$", "", line).strip() for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if re.match(r"[╭╰─]", line):
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
+    parts = [part for part in parts if part]
+    message = " ".join(parts[0]) if parts else "the flags cannot be understood"
+    meant = re.search(r"Perhaps you meant:?\s*(--[\w-]+)", " ".join(" ".join(part) for part in parts))
+    return f"{message}; did you mean {meant[1]}?" if meant else message
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits with its status: 0 done, else the `exit_status` of the error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(
+                f"{(__doc__ or '').partition(chr(10))[2].strip()}\n\nEach takes --help.".replace(
+                    "\n    ", "\n"
+                )
+            )
+            sys.stdout.flush()
+            return
+        if arguments[0] not in COMMANDS:
+            near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected {' or '.join(COMMANDS)}"
+            raise UsageError(f"there is no command {arguments[0]!r}; {hint}")
+        COMMANDS[arguments[0]](arguments[1:])
+        sys.stdout.flush()
+    except JaxdigitsError as error:
+        print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("jaxdigits: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        print(f"jaxdigits: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        sys.exit(StorageError.exit_status)
+
+
+def _drop_output() -> None:
+    """Sends what is still to be flushed nowhere: Python would report at its end that it cannot be."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

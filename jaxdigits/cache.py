@@ -1,0 +1,84 @@
+"""Folders of a cache, each whole or made again.
+
+A folder is built beside its place, summed up in a file of checksums, and renamed into place in one
+step: a process that is killed leaves nothing half-made, and of two that build at once the second uses
+the first one's result. SHA-256 finds any
+damage, not only the accidental, at 1 GB/s or more. What is in a folder, and how it is built, is left to
+`dataset` and `records`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxdigits.errors import StorageError
+from jaxdigits.storage import sha256, write_json
+
+__all__ = ["DAMAGE", "contents", "install", "intact"]
+
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading the `contents` of a damaged folder may raise."""
+
+_SUMS = "sha256.json"
+_STALE = 24 * 3600  # seconds until a temporary folder counts as left behind: longer than any download
+
+
+def contents(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads each file of a folder that `install` made: its name, and its bytes as uint8 [n].
+
+    Raises:
+      DAMAGE: the folder or a file in it is not there, or not as it was written.
+    """
+    sums = json.loads((folder / _SUMS).read_bytes())
+    for file, (size, digest) in sums.items():
+        if (folder / file).stat().st_size != size:  # looked at first: it may have grown beyond memory
+            raise ValueError(file)
+        content = np.fromfile(folder / file, np.uint8)
+        if hashlib.sha256(content.data).hexdigest() != digest:
+            raise ValueError(file)
+        yield file, content
+
+
+def intact(folder: Path) -> bool:
+    """Whether a folder is there and all its files are as they were written."""
+    try:
+        return any([file for file, _ in contents(folder)])  # noqa: C419 (all are read)
+    except DAMAGE:
+        return False
+
+
+def install(folder: Path, build: Callable[[Path], None]) -> None:
+    """Builds a folder beside its place and renames it there, unless another process was quicker.
+
+    Raises:
+      StorageError: the disk is full or not writable.
+    """
+    try:
+        for old in folder.parent.glob(".*.tmp"):  # left behind by processes that were killed
+            if time.time() - old.stat().st_mtime > _STALE:
+                shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            build(new)
+            files = [path for path in sorted(new.rglob("*")) if path.is_file()]
+            sums = {path.relative_to(new).as_posix(): (path.stat().st_size, sha256(path)) for path in files}
+            write_json(new / _SUMS, sums)
+            if not intact(folder):
+                if os.path.lexists(folder):
+                    folder.rename(Path(temporary) / "old")
+                new.rename(folder)
+    except OSError as error:
+        if not intact(folder):
+            raise StorageError(
+                f"cannot write {folder}: {error.strerror or error}; set JAXDIGITS_CACHE to a folder with room"
+            ) from error

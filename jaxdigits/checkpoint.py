@@ -1,0 +1,150 @@
+"""Finished models as files: one safetensors file that rebuilds itself.
+
+The weights are the file's tensors; its metadata holds the sizes of the network, the class names, the
+data set, the configuration and the figures of the run that made it. Nothing in it is executed, and
+everything is checked before it is believed: a file can at worst be refused.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdigits.errors import DataError
+from jaxdigits.model import Form, Network, Params, build
+from jaxdigits.storage import atomic_write
+
+__all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
+
+MODEL_FILE = "model.safetensors"  # its name in a run folder
+_FORMAT = 1  # of the metadata; a reader refuses what it does not know
+_LARGEST = 2**30  # bytes: a model file above this is refused unread
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with what is needed to use it and to know where it comes from.
+
+    Attributes:
+      params: its weights, nested dictionaries of float32 NumPy arrays.
+      channels: output channels of its convolutions.
+      hidden: units of its hidden layer.
+      class_names: a name for each class.
+      dataset: the data set that it was trained on.
+      config: the configuration of its training, as `config.json` has it.
+      figures: what was measured of it, as in `summary.json`.
+    """
+
+    params: Params
+    channels: tuple[int, ...]
+    hidden: int
+    class_names: tuple[str, ...]
+    dataset: str
+    config: dict[str, Any]
+    figures: dict[str, Any]
+
+    def network(self, form: Form) -> Network:
+        """The network whose weights these are."""
+        return build(self.channels, self.hidden, len(self.class_names), form=form)
+
+
+def save_model(path: str | os.PathLike[str], model: Model) -> None:
+    """Writes a model, whole or not at all.
+
+    Raises:
+      StorageError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    about = {
+        "format": _FORMAT,
+        "channels": list(model.channels),
+        "hidden": model.hidden,
+        "class_names": list(model.class_names),
+        "dataset": model.dataset,
+        "config": model.config,
+        "figures": model.figures,
+    }
+    tensors = {name: np.ascontiguousarray(array) for name, array in _named(model.params).items()}
+    content = save(tensors, metadata={"jaxdigits": json.dumps(about)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Reads a model from its file, or from the run folder that holds it.
+
+    Raises:
+      DataError: there is none, or the file is damaged, foreign, or contradicts itself.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / MODEL_FILE
+    try:
+        size = file.stat().st_size
+        if size > _LARGEST:
+            raise DataError(f"{file} is no model: {size} bytes, expected at most {_LARGEST}")
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"there is no model {file}; give a {MODEL_FILE} or a run folder with one") from error
+    except (OSError, ValueError) as error:  # a path may hold a null character
+        raise DataError(f"cannot read the model {path}: {error}") from error
+    try:
+        tensors, about = _parse(content)
+        return _checked(tensors, about)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file} is no model of this library, or a damaged one: {reason}") from error
+
+
+def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The tensors and the metadata of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load(content)  # checks that header, offsets and length fit together
+    except SafetensorError as error:
+        raise ValueError(error) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return tensors, json.loads(header["__metadata__"]["jaxdigits"])
+
+
+def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
+    """The model, if its parts fit together; otherwise raises what `load_model` catches."""
+    if about["format"] != _FORMAT:
+        raise ValueError(f"its format is {about['format']!r}, this version reads {_FORMAT}")
+    channels, hidden, names = tuple(about["channels"]), about["hidden"], tuple(about["class_names"])
+    if not all(type(size) is int and 0 < size <= 65_536 for size in (*channels, hidden)):
+        raise ValueError("the sizes of its layers are no positive integers")
+    if not 2 <= len(channels) <= 4 or not 2 <= len(names) <= 1000:
+        raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("its class names are no strings")
+    network = build(channels, hidden, len(names), form="patches")
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    expected = _named(shapes)
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())[0]
+        raise ValueError(f"the weight {odd} is missing or unknown")
+    for name, shape in expected.items():
+        found = tensors[name]
+        if found.shape != shape.shape or found.dtype != np.float32:
+            raise ValueError(
+                f"{name} is {found.dtype}{list(found.shape)}, expected float32{list(shape.shape)}"
+            )
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name} has values that are not finite")
+    params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in expected])
+    config, figures = dict(about["config"]), dict(about["figures"])
+    return Model(params, channels, hidden, names, str(about["dataset"]), config, figures)
+
+
+def _named(params: Params) -> dict[str, Any]:
+    """The leaves of a tree of parameters by their dotted paths, in the tree's order."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

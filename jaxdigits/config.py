@@ -1,0 +1,206 @@
+"""What a training run is asked to do: one frozen dataclass, and the presets as values of it.
+
+The command line is made from these fields and their descriptions; a run folder keeps them as
+`config.json`. How they turn into an optimizer, a model or a device is left to those modules.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import numbers
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeGuard, get_args
+
+from jaxdigits.errors import UsageError
+
+__all__ = ["PRESETS", "Preset", "TrainConfig", "from_json", "resolve", "to_json"]
+
+Preset = Literal["fast", "standard"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Fields out of range raise `UsageError` when the object is made."""
+
+    preset: Preset = "standard"
+    """The set of defaults to start from; every other flag overrides it."""
+    epochs: int = 14
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images per update."""
+    learning_rate: float = 3e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of AdamW, per unit of learning rate; not for biases."""
+    label_smoothing: float = 0.05
+    """Share of the target probability that is spread over all classes."""
+    max_shift: float = 2.0
+    """Augmentation: largest random shift, in pixels, along each axis."""
+    max_scale: float = 0.1
+    """Augmentation: largest random change of width and of height, as a share of it."""
+    max_shear: float = 0.15
+    """Augmentation: largest random slant, in pixels per pixel; rotates by the like angle in radians."""
+    channels: tuple[int, ...] = (32, 64, 64)
+    """Output channels of the convolutions."""
+    hidden: int = 128
+    """Units of the hidden dense layer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the network's products; weights and sums stay float32."""
+    seed: int = 0
+    """Decides every random choice of the run: weights, order of the images, augmentation."""
+    dataset: str = "mnist"
+    """A TFDS classification set of 28x28 grey images: mnist, fashion_mnist, kmnist, emnist/letters, ..."""
+    data_dir: str | None = None
+    """A folder with the set's four IDX files, gzipped or plain, to read instead."""
+    validation: int = 5000
+    """Training images held out to measure each epoch on; never trained on."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+    deterministic: bool = False
+    """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
+    run_dir: str | None = None
+    """Folder of this run; it must not hold a run yet. By default a new one under runs/."""
+    max_seconds: float | None = None
+    """Stops training at the end of the update that passes this many seconds, and saves."""
+    smoke: bool = False
+    """Takes the whole path in a few seconds: one epoch of 2,048 images, 1,024 to test."""
+
+    def __post_init__(self):
+        if self.smoke:
+            object.__setattr__(self, "epochs", 1)
+        presets = get_args(Preset)
+        _check("preset", self.preset, self.preset in presets, f"one of {', '.join(presets)}")
+        _check("epochs", self.epochs, 1 <= self.epochs <= 100_000, "1 to 100000")
+        _check("batch_size", self.batch_size, 1 <= self.batch_size <= 65_536, "1 to 65536")
+        _check("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1e9, "above 0, at most 1e9")
+        _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to below 1")
+        _check("max_shift", self.max_shift, 0 <= self.max_shift <= 14, "0 to 14")
+        _check("max_scale", self.max_scale, 0 <= self.max_scale <= 0.9, "0 to 0.9")
+        _check("max_shear", self.max_shear, 0 <= self.max_shear <= 0.9, "0 to 0.9")
+        _check("channels", self.channels, _sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
+        _check("hidden", self.hidden, 1 <= self.hidden <= 65_536, "1 to 65536")
+        _check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+        _check("validation", self.validation, self.validation >= 0, "0 or more")
+        _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
+        limit = self.max_seconds
+        _check("max_seconds", limit, limit is None or 0 < limit < math.inf, "above 0")
+
+
+def _check(field: str, value: Any, valid: bool, expected: str) -> None:
+    if not valid:
+        raise UsageError(f"--{field.replace('_', '-')} is {value!r}; expected {expected}")
+
+
+def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
+    return fewest <= len(values) <= most and all(1 <= value <= 4096 for value in values)
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "standard": TrainConfig(),
+    "fast": TrainConfig(
+        preset="fast",
+        epochs=1,
+        batch_size=96,
+        learning_rate=0.012,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        max_shift=0.0,
+        max_scale=0.0,
+        max_shear=0.0,
+        channels=(16, 32),
+        validation=0,
+    ),
+}
+
+
+def resolve(config: "TrainConfig | str", **overrides: Any) -> TrainConfig:
+    """The configuration named by a preset, or the one given, with some of its fields replaced.
+
+    Raises:
+      UsageError: there is no such preset or field, or a value is ill-typed or out of range.
+    """
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise UsageError(f"there is no preset {config!r}; expected one of {', '.join(PRESETS)}")
+        config = PRESETS[config]
+    _check_names(overrides)
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | overrides
+    return TrainConfig(**{name: _typed(name, value) for name, value in fields.items()})
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    """The fields that decide the result, as JSON values. The run's own folder is not one of them."""
+    fields = dataclasses.asdict(config)
+    del fields["run_dir"]
+    return fields | {"channels": list(config.channels)}
+
+
+def from_json(path: str | os.PathLike[str]) -> TrainConfig:
+    """Reads a configuration that a run has saved.
+
+    Raises:
+      UsageError: the file is missing, is not JSON, or has an unknown, ill-typed or bad field.
+    """
+    try:
+        fields = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(fields, dict):
+        raise UsageError(f"{path} holds no configuration: expected a JSON object of fields")
+    preset = fields.get("preset", "standard")
+    try:
+        _check_names(fields)
+        return resolve(preset if isinstance(preset, str) else "standard", **fields)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+_IN_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple: "a list of whole numbers",
+    type(None): "nothing",
+}
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
+    kinds: tuple[type, ...] = (type(getattr(PRESETS["standard"], name)),)
+    if name == "max_seconds":
+        kinds = (float, type(None))
+    elif name in ("data_dir", "run_dir"):
+        kinds = (str, type(None))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif kinds == (tuple,) and isinstance(value, list | tuple) and all(map(_is_whole, value)):
+        value = tuple(map(int, value))
+    elif int in kinds and _is_whole(value):
+        value = int(value)
+    elif float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # of an integer beyond every float, which stays one
+            value = float(value)
+    if type(value) not in kinds:
+        expected = " or ".join(_IN_WORDS[kind] for kind in kinds)
+        found = " ".join(repr(value).split())
+        raise UsageError(f"the configuration field {name} is {found[:80]}; expected {expected}")
+    return value
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _check_names(fields: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise UsageError(f"there is no configuration field {name!r}; {hint}")

@@ -1,0 +1,81 @@
+"""Which device the programs run on, and how XLA is set up for it.
+
+To be called before the first array is made: JAX starts its backends then, and reads most of its
+settings only once.
+"""
+
+import os
+import warnings
+from typing import Literal, TypeAlias
+
+import jax
+
+from jaxdigits.errors import DeviceError, StorageError
+from jaxdigits.storage import cache_root, private_folder
+
+__all__ = ["Device", "describe", "enable_compilation_cache", "select"]
+
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  # JAX assigns it, untyped
+
+
+def select(device: Literal["auto", "cpu", "gpu"] = "auto", *, deterministic: bool = False) -> Device:
+    """Starts the backend that is asked for and makes its first device the default.
+
+    GPU memory is taken as it is needed, not all at once, unless the environment says otherwise
+    (`XLA_PYTHON_CLIENT_PREALLOCATE`).
+
+    Args:
+      device: `auto` takes a GPU if JAX finds one, `gpu` nothing else, `cpu` leaves a GPU alone.
+      deterministic: ask XLA for GPU kernels whose results do not vary from run to run.
+
+    Raises:
+      DeviceError: `gpu` was asked for and there is none, or no backend starts.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if deterministic:
+        flag = "--xla_gpu_deterministic_ops=true"
+        if flag not in os.environ.get("XLA_FLAGS", ""):
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a GPU without its plugin is told below, where it matters
+            chosen = jax.local_devices(backend="cpu" if device == "cpu" else None)[0]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"JAX cannot start on this machine: {reason}") from error
+    if device == "gpu" and chosen.platform != "gpu":
+        raise DeviceError(
+            f"--device gpu: JAX finds no GPU here, only {describe(chosen)}; "
+            "install jaxdigits[cuda12] or jaxdigits[cuda13] beside a working driver, or use --device cpu"
+        )
+    jax.config.update("jax_default_device", chosen)
+    return chosen
+
+
+def describe(device: Device) -> str:
+    """A device in words for people: `CPU (2 cores)`, `GPU (NVIDIA H100 80GB HBM3)`."""
+    if device.platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"CPU ({cores} core{'s' if cores != 1 else ''})"
+    return f"{device.platform.upper()} ({device.device_kind})"
+
+
+def enable_compilation_cache() -> bool:
+    """Lets JAX keep compiled programs between processes, unless the user has already said where.
+
+    Whoever can write to such a cache can run code as its reader: it lies in a folder of this
+    user's, mode 0700. Every program is kept, however quickly it compiled.
+
+    Returns:
+      Whether a cache is in use; without a folder that can be written there is none.
+    """
+    if jax.config.values["jax_compilation_cache_dir"]:
+        return True
+    try:
+        folder = private_folder(private_folder(cache_root()) / "xla")
+    except StorageError:
+        return False
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return True

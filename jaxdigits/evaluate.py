@@ -1,0 +1,116 @@
+"""Exact figures of a model over a whole split: every image counts once, whatever the batch size.
+
+The device turns images into logits, batch by batch, the last one padded; the host takes them all in
+one transfer, drops the padding and counts.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from jaxdigits.model import Network, Params
+
+__all__ = ["Evaluation", "Evaluator", "wilson_interval"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model says of a split, and how often it is right.
+
+    Attributes:
+      logits: float32 [n, classes].
+      labels: integers [n].
+    """
+
+    logits: Float[np.ndarray, "n classes"]
+    labels: Int[np.ndarray, " n"]
+
+    @property
+    def total(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    @property
+    def predictions(self) -> Int[np.ndarray, " n"]:
+        """The most probable class of each image."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def correct(self) -> int:
+        """How many images are classified rightly."""
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images that are classified rightly, from 0 to 1."""
+        return self.correct / self.total
+
+    @property
+    def log_probabilities(self) -> Float[np.ndarray, "n classes"]:
+        """The logarithm of each class's probability, in float64."""
+        logits = self.logits.astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy, in nats."""
+        return float(-self.log_probabilities[np.arange(self.total), self.labels].sum() / self.total)
+
+    @property
+    def confusion(self) -> Int[np.ndarray, "classes classes"]:
+        """How many images of each class (rows) were taken for each class (columns)."""
+        classes = self.logits.shape[1]
+        pairs = self.labels.astype(np.int64) * classes + self.predictions
+        return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+class Evaluator:
+    """Compiles a network's forward pass for one batch size, and runs it over splits of any size.
+
+    Args:
+      network: the network.
+      params: its parameters, or their shapes.
+      batch_size: images per call of the compiled program.
+    """
+
+    def __init__(self, network: Network, params: Params, batch_size: int = 256):
+        self.batch_size = batch_size
+        images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
+        self._program: Callable[..., jax.Array] = jax.jit(network.apply).lower(params, images).compile()
+
+    def logits(
+        self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"]
+    ) -> Float[np.ndarray, "n classes"]:
+        """The logits of any number of images."""
+        batches = []
+        for start in range(0, max(len(images), 1), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            padding = self.batch_size - len(batch)
+            if padding:
+                batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+            batches.append(self._program(params, batch))
+        return np.concatenate(jax.device_get(batches))[: len(images)]
+
+    def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray) -> Evaluation:
+        """Evaluates the parameters on a split: images uint8 [n, 28, 28, 1], labels integers [n]."""
+        return Evaluation(self.logits(params, images), labels)
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95% confidence interval of a share, by Wilson's score (1927), from 0 to 1.
+
+    >>> low, high = wilson_interval(9900, 10000)
+    >>> print(f"{low:.4f} {high:.4f}")
+    0.9879 0.9918
+    """
+    z = 1.959964  # 97.5% quantile of the standard normal distribution
+    share = correct / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,85 @@
+"""How updates are driven: many in one XLA program, or one by one.
+
+There is one update function (`step`) and one compiled program around it, a loop. How many updates a
+call makes is up to the caller: 1 drives it step by step, a number in between keeps the host in
+touch, a whole epoch leaves the device alone until the epoch is over.
+
+On a CPU the count is an argument of the program: one compilation serves every count, and since it
+is the same program, the weights cannot depend on how the updates were divided. On an accelerator a
+loop of unknown length would ask the host before each turn whether to go on; there the count is
+compiled in, and a training takes few different ones.
+"""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from jaxdigits.step import Data, TrainState, Update
+
+__all__ = ["Executor", "Pace"]
+
+
+class Executor:
+    """The compiled loop around an update.
+
+    Args:
+      update: the pure update.
+      state: the state to begin with, or its shapes.
+      data: the data, or its shapes.
+      any_count: compile once for every count, instead of once for each.
+    """
+
+    def __init__(self, update: Update, state: TrainState, data: Data, *, any_count: bool):
+        def advance(state: TrainState, data: Data, count: int | jax.Array) -> TrainState:
+            return jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state)
+
+        self._shapes = (state, data)
+        self.any_count = any_count
+        static = () if any_count else ("count",)
+        self._jitted = jax.jit(advance, donate_argnames="state", static_argnames=static)
+        self._programs: dict[int | None, jax.stages.Compiled] = {}
+
+    def compile(self, count: int) -> jax.stages.Compiled:
+        """The program for `count` updates, compiled unless it already is."""
+        key = None if self.any_count else count
+        if key not in self._programs:
+            given = jax.ShapeDtypeStruct((), jnp.int32) if self.any_count else count
+            self._programs[key] = self._jitted.lower(*self._shapes, count=given).compile()
+        return self._programs[key]
+
+    def __call__(self, state: TrainState, data: Data, count: int) -> TrainState:
+        """The state after `count` more updates. The one given is used up: its memory is reused."""
+        program = self.compile(count)
+        return program(state, data, count=jnp.int32(count)) if self.any_count else program(state, data)
+
+
+class Pace:
+    """Chooses how many updates to make before the host looks up again, from how long they take.
+
+    Args:
+      interval: seconds between two looks.
+      deadline: a time of `time.perf_counter` at whose passing to stop, to the update; or None.
+    """
+
+    def __init__(self, interval: float, deadline: float | None = None):
+        self.interval, self.deadline = interval, deadline
+        self._seconds_per_update: float | None = None
+
+    def updates(self, most: int) -> int:
+        """How many updates to make now, from 1 to `most`."""
+        if self._seconds_per_update is None:
+            return 1
+        seconds = self.interval
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - time.perf_counter())
+        return max(1, min(most, int(seconds / self._seconds_per_update)))
+
+    def took(self, updates: int, seconds: float) -> None:
+        """Tells how long some updates took."""
+        self._seconds_per_update = max(seconds / updates, 1e-9)
+
+    @property
+    def over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.perf_counter() >= self.deadline

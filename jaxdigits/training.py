@@ -1,0 +1,367 @@
+"""train(): from a configuration to a trained, measured and saved model in a run folder.
+
+The loop, and the only place that waits for the device. It knows the order of things and keeps the
+time; what each thing is, the modules that it calls know.
+"""
+
+import contextlib
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdigits import config as configs
+from jaxdigits import dataset as datasets
+from jaxdigits import device as devices
+from jaxdigits.checkpoint import Model
+from jaxdigits.config import TrainConfig
+from jaxdigits.dataset import Dataset, Split
+from jaxdigits.errors import DeviceError, DivergedError, UsageError
+from jaxdigits.evaluate import Evaluation, Evaluator
+from jaxdigits.executor import Executor, Pace
+from jaxdigits.model import build, fastest_form
+from jaxdigits.optimizer import make_optimizer, make_schedule
+from jaxdigits.runs import RunFolder
+from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
+
+__all__ = ["Progress", "TrainResult", "train"]
+
+_LOOK = 0.25  # seconds between two looks at the device within an epoch: often enough for a live line
+_SMOKE = (2048, 1024)  # training and test images of a smoke run
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training is, in the middle of an epoch.
+
+    Attributes:
+      epoch: the epoch that runs, from 1.
+      epochs: how many there are to be.
+      fraction: how much of the whole training is done, from 0 to 1.
+      loss: mean training loss of the epoch so far, in nats.
+      accuracy: training accuracy of the epoch so far, from 0 to 1, on augmented images.
+      images_per_second: speed of the epoch so far.
+      seconds_left: estimate for the rest of the training.
+    """
+
+    epoch: int
+    epochs: int
+    fraction: float
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes:
+      model: the trained model, as it lies in the run folder.
+      history: one mapping an epoch, as in `metrics.jsonl`.
+      summary: as in `summary.json`.
+      run_dir: the run folder.
+    """
+
+    model: Model
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    run_dir: Path
+
+
+def train(
+    config: TrainConfig | configs.Preset = "standard",
+    *,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    started: float | None = None,
+    **overrides: Any,
+) -> TrainResult:
+    """Trains a model and leaves it, with its figures and plots, in a run folder.
+
+    Args:
+      config: a configuration, or the name of a preset.
+      on_epoch: called after each epoch with its metrics, as in `metrics.jsonl`.
+      on_progress: called a few times a second within an epoch.
+      say: called with lines for people: the device, a cache that had to be mended.
+      started: the `time.perf_counter` from which seconds count; by default now.
+      **overrides: fields of the configuration to replace.
+
+    Raises:
+      UsageError: a field is unknown or out of range, or the run folder is taken.
+      DataError: the data set cannot be had, or is damaged.
+      DeviceError: the device cannot be had, or fails.
+      DivergedError: the loss is no longer finite.
+      StorageError: something cannot be written.
+    """
+    clock = _Clock(time.perf_counter() if started is None else started)
+    config = configs.resolve(config, **overrides)
+    say = say or (lambda _: None)
+    device = devices.select(config.device, deterministic=config.deterministic)
+    devices.enable_compilation_cache()
+    say(f"Training on {devices.describe(device)}")
+    clock.lap("startup")
+    try:
+        data = _load(config, say)
+        folder = RunFolder(config)
+        clock.lap("data")
+        run = _Run(config, device, data, folder, clock)
+        clock.lap("compile")
+        history = run.fit(on_epoch, on_progress)
+        clock.lap("train")
+        train_split, test = run.measure(data.train), run.measure(data.test)
+        clock.lap("evaluate")
+        return run.finish(history, train_split, test)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DeviceError(
+            f"{devices.describe(device)} failed: {reason}; a smaller --batch-size needs less"
+        ) from error
+
+
+class _Clock:
+    """Splits the time since a start into named laps.
+
+    Args:
+      started: a time of `time.perf_counter`.
+    """
+
+    def __init__(self, started: float):
+        self.started = self._last = started
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Gives the time since the last lap this name."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """All laps so far, and the whole."""
+        laps = self.seconds | {"total": time.perf_counter() - self.started}
+        return {name: round(seconds, 3) for name, seconds in laps.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Splits:
+    """The images of a run: what is trained on, what is held out, what is tested on."""
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    class_names: tuple[str, ...]
+
+
+def _load(config: TrainConfig, say: Callable[[str], None]) -> _Splits:
+    """Loads the data set and takes the validation images out of its training split."""
+    data: Dataset = datasets.load(config.dataset, config.data_dir, say=say)
+    train_split, test = data.train, data.test
+    if config.smoke:
+        train_split, test = (
+            Split(*(a[:n] for a in s)) for s, n in zip((train_split, test), _SMOKE, strict=True)
+        )
+    held_out = min(config.validation, len(train_split.labels) // 4) if config.smoke else config.validation
+    if held_out >= len(train_split.labels):
+        raise UsageError(
+            f"--validation {held_out} leaves nothing to train on: there are {len(train_split.labels)} images"
+        )
+    if not held_out:
+        return _Splits(data.name, train_split, None, test, data.class_names)
+    # The same images whatever the seed, so that the validation of runs can be compared.
+    order = np.random.default_rng(0).permutation(len(train_split.labels))
+    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
+    return _Splits(
+        data.name,
+        Split(*(a[kept] for a in train_split)),
+        Split(*(a[held] for a in train_split)),
+        test,
+        data.class_names,
+    )
+
+
+class _Sums(NamedTuple):
+    """`step.Sums` on the host."""
+
+    loss: float
+    correct: int
+    images: int
+
+
+class _Run:
+    """A training with its compiled programs.
+
+    Args:
+      config: what to do.
+      device: where.
+      data: the images.
+      folder: where its results go.
+      clock: the time since the start.
+    """
+
+    def __init__(
+        self, config: TrainConfig, device: devices.Device, data: _Splits, folder: RunFolder, clock: _Clock
+    ):
+        self.config, self.device, self.data, self.folder, self.clock = config, device, data, folder, clock
+        n = len(data.train.labels)
+        self.updates_per_epoch = math.ceil(n / config.batch_size)
+        self.updates = self.updates_per_epoch * config.epochs
+        form = fastest_form(device.platform)
+        self.schedule = make_schedule(config, self.updates)
+        sizes = (config.channels, config.hidden, len(data.class_names))
+        network = build(*sizes, form=form, dtype=config.dtype)
+        optimizer = make_optimizer(config, self.updates)
+        init_key, self.order_key, augment_key = jax.random.split(jax.random.key(config.seed), 3)
+        self.state: TrainState = jax.jit(lambda key: init_state(network, optimizer, key))(init_key)
+        self._order = jax.jit(lambda key, epoch: epoch_order(key, epoch, n, config.batch_size))
+        self.resident = Data(
+            images=jax.device_put(data.train.images, device),
+            labels=jax.device_put(data.train.labels.astype(np.int32), device),
+            order=self._order(self.order_key, jnp.int32(0)),
+            key=augment_key,
+        )
+        any_count = device.platform == "cpu" or config.max_seconds is not None
+        self.executor = Executor(
+            make_update(network, optimizer, config), self.state, self.resident, any_count=any_count
+        )
+        self.executor.compile(self.updates_per_epoch)
+        self.evaluator = Evaluator(network, self.state.params)
+        jax.block_until_ready(self.resident)
+
+    def fit(
+        self,
+        on_epoch: Callable[[dict[str, Any]], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> list[dict[str, Any]]:
+        """Trains to the end, or to the time limit, and returns the metrics of each epoch."""
+        limit = self.config.max_seconds
+        interval = _LOOK if self.executor.any_count else math.inf
+        pace = Pace(interval, None if limit is None else self.clock.started + limit)
+        history = []
+        for epoch in range(self.config.epochs):
+            began = time.perf_counter()
+            sums = self._epoch(epoch, pace, on_progress)
+            metrics = self._metrics(epoch, sums, time.perf_counter() - began)
+            self.folder.add_metrics(metrics)
+            history.append(metrics)
+            if on_epoch:
+                on_epoch(metrics)
+            if pace.over:
+                break
+        return history
+
+    def _epoch(self, epoch: int, pace: Pace, on_progress: Callable[[Progress], None] | None) -> "_Sums":
+        """Makes the updates of an epoch, as far as the deadline allows, and returns its sums."""
+        began = time.perf_counter()
+        order = self._order(self.order_key, jnp.int32(epoch))
+        self.resident = self.resident._replace(order=order)
+        self.state = self.state._replace(sums=zero_sums())
+        done = 0
+        while True:
+            count = pace.updates(self.updates_per_epoch - done)
+            dispatched = time.perf_counter()
+            self.state = self.executor(self.state, self.resident, count)
+            loss, correct, images = jax.device_get(self.state.sums)  # waits for the device
+            pace.took(count, time.perf_counter() - dispatched)
+            done += count
+            sums = _Sums(float(loss), int(correct), int(images))
+            if not math.isfinite(sums.loss):
+                raise self._diverged(epoch * self.updates_per_epoch + done)
+            if done == self.updates_per_epoch or pace.over:
+                return sums
+            if on_progress:
+                fraction = (epoch + done / self.updates_per_epoch) / self.config.epochs
+                on_progress(self._progress(epoch, fraction, sums, time.perf_counter() - began))
+
+    def _diverged(self, updates: int) -> DivergedError:
+        advice = f"lower --learning-rate, which is {self.config.learning_rate:g}"
+        if self.config.dtype != "float32":
+            advice += ", or use --dtype float32"
+        return DivergedError(f"the loss is no longer finite after {updates} updates; {advice}")
+
+    def _progress(self, epoch: int, fraction: float, sums: "_Sums", seconds: float) -> Progress:
+        speed = sums.images / seconds
+        left = (self.config.epochs - epoch) * len(self.data.train.labels) - sums.images
+        return Progress(
+            epoch=epoch + 1,
+            epochs=self.config.epochs,
+            fraction=fraction,
+            loss=sums.loss / sums.images,
+            accuracy=sums.correct / sums.images,
+            images_per_second=speed,
+            seconds_left=left / speed,
+        )
+
+    def _metrics(self, epoch: int, sums: "_Sums", seconds: float) -> dict[str, Any]:
+        step = int(self.state.step)
+        metrics = {
+            "epoch": epoch + 1,
+            "step": step,
+            "images": sums.images,
+            "train_loss": sums.loss / sums.images,
+            "train_accuracy": sums.correct / sums.images,
+            "learning_rate": float(jnp.asarray(self.schedule(step - 1))),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(sums.images / seconds, 1),
+        }
+        if self.data.validation is not None:
+            validation = self.measure(self.data.validation)
+            metrics |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
+        return metrics
+
+    def measure(self, split: Split) -> Evaluation:
+        """Evaluates the weights as they are now."""
+        return self.evaluator(self.state.params, split.images, split.labels)
+
+    def finish(self, history: list[dict[str, Any]], train_split: Evaluation, test: Evaluation) -> TrainResult:
+        """Writes the model, the figures and the summary."""
+        config, names = self.config, self.data.class_names
+        figures = {
+            "train_accuracy": train_split.accuracy,
+            "test_accuracy": test.accuracy,
+            "test_correct": test.correct,
+            "test_total": test.total,
+        }
+        params = jax.device_get(self.state.params)
+        fields = configs.to_json(config)
+        model = Model(params, config.channels, config.hidden, names, self.data.name, fields, figures)
+        self.folder.save_model(model)
+        self.folder.draw(history, self.data.test.images, test, names)
+        self.clock.lap("save")
+        step = int(self.state.step)
+        summary = {
+            "preset": config.preset,
+            "seed": config.seed,
+            "dataset": self.data.name,
+            "device": devices.describe(self.device),
+            "versions": _versions(),
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "epochs": len(history),
+            "steps": step,
+            **figures,
+            "seconds": self.clock.total(),
+            "stopped_early": step < self.updates,
+            "stop_reason": "max_seconds" if step < self.updates else "finished",
+        }
+        self.folder.finish(summary)
+        return TrainResult(model, history, summary, self.folder.path)
+
+
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the result."""
+    names = ("jaxdigits", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):  # of this library, run from a clone
+            versions[name] = version(name)
+    return versions

@@ -1,0 +1,60 @@
+"""What several test modules share: one small trained run, the packaged images, and a place for caches."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import jaxdigits
+from jaxdigits import dataset
+from jaxdigits.training import TrainResult, train
+
+PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it needs no preparing
+ROOT = Path(__file__).resolve().parents[1]
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data sets and compiled programs, of this process and those it starts, go to a folder of the session."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXDIGITS_CACHE", str(folder))
+        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def mnist() -> dataset.Dataset:
+    """MNIST in the order of its own files."""
+    return dataset.load(data_dir=PACKAGED)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A smoke training. Not to be changed: all tests share it."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    return train("fast", smoke=True, data_dir=str(PACKAGED), run_dir=str(folder))
+
+
+@pytest.fixture(scope="session")
+def python() -> Python:
+    """Runs this Python in a process of its own, from which this library can be imported."""
+
+    def run(*arguments: object, cwd: Path | None = None, **environment: str):
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run

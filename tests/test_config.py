@@ -1,0 +1,251 @@
+"""Configurations: every one that exists is valid, and comes back from its file as it was."""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxdigits.config import PRESETS, TrainConfig, from_json, resolve, to_json
+from jaxdigits.errors import UsageError
+
+FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
+
+NAN = st.just(float("nan"))
+WORDS = st.text(max_size=20).filter(
+    lambda word: word not in ("auto", "cpu", "gpu", "float32", "bfloat16", *PRESETS)
+)
+
+
+def outside(low: float, high: float) -> st.SearchStrategy[float]:
+    below, above = st.floats(max_value=low, exclude_max=True), st.floats(min_value=high, exclude_min=True)
+    return below | above | NAN
+
+
+def outside_whole(low: int, high: int) -> st.SearchStrategy[int]:
+    return st.integers(max_value=low - 1) | st.integers(min_value=high + 1)
+
+
+SIZES = st.integers(1, 4096)
+OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
+    "preset": WORDS,
+    "epochs": outside_whole(1, 100_000),
+    "batch_size": outside_whole(1, 65_536),
+    "learning_rate": outside(0, 1e6) | st.just(0.0),
+    "weight_decay": st.floats(max_value=0, exclude_max=True) | NAN | st.just(float("inf")),
+    "label_smoothing": outside(0, 1) | st.just(1.0),
+    "max_shift": outside(0, 14),
+    "max_scale": outside(0, 0.9),
+    "max_shear": outside(0, 0.9),
+    "channels": st.lists(SIZES, max_size=1).map(tuple)
+    | st.lists(SIZES, min_size=5, max_size=9).map(tuple)
+    | st.tuples(SIZES, outside_whole(1, 4096)),
+    "hidden": outside_whole(1, 65_536),
+    "dtype": WORDS,
+    "seed": outside_whole(0, 2**32 - 1),
+    "validation": st.integers(max_value=-1),
+    "device": WORDS,
+    "max_seconds": st.floats(max_value=0) | NAN | st.just(float("inf")),
+}
+IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
+    "preset": st.sampled_from(sorted(PRESETS)),
+    "epochs": st.integers(1, 100_000),
+    "batch_size": st.integers(1, 65_536),
+    "learning_rate": st.floats(0, 1e6, exclude_min=True),
+    "weight_decay": st.floats(0, 1e300),
+    "label_smoothing": st.floats(0, 1, exclude_max=True),
+    "max_shift": st.floats(0, 14) | st.integers(0, 14),
+    "max_scale": st.floats(0, 0.9),
+    "max_shear": st.floats(0, 0.9),
+    "channels": st.lists(SIZES, min_size=2, max_size=4).map(tuple),
+    "hidden": st.integers(1, 65_536),
+    "dtype": st.sampled_from(["float32", "bfloat16"]),
+    "seed": st.integers(0, 2**32 - 1),
+    "dataset": st.text(),
+    "data_dir": st.none() | st.text(),
+    "validation": st.integers(min_value=0),
+    "device": st.sampled_from(["auto", "cpu", "gpu"]),
+    "deterministic": st.booleans(),
+    "run_dir": st.none() | st.text(),
+    "max_seconds": st.none() | st.floats(0, 1e9, exclude_min=True),
+    "smoke": st.booleans(),
+}
+# For each JSON type of a field, values that JSON can hold and the field cannot.
+WRONG: dict[str, list[Any]] = {
+    "int": [True, "3", 1.5, 3.0, None, [3], {}],
+    "float": [True, "0.1", None, [0.1], {}, 10**400],
+    "bool": [0, 1, "true", None, []],
+    "str": [0, True, None, ["cpu"], {}],
+    "str | None": [0, True, ["mnist"], {}],
+    "float | None": [True, "1", [1.0], {}],
+    "tuple[int, ...]": [32, "32", None, {}, [32, "64"], [32, 64.5], [True, 64], [[32, 64]], [None, 3]],
+}
+
+
+def read(content: str | bytes) -> TrainConfig:
+    """What `from_json` makes of a file with this content."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return from_json(path)
+
+
+def refused(content: str | bytes) -> str:
+    """The one line with which a file of this content is refused."""
+    with pytest.raises(UsageError) as caught:
+        read(content)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def json_type(field: str) -> str:
+    """Which of the lists in `WRONG` is a field's."""
+    kind = str(next(f.type for f in dataclasses.fields(TrainConfig) if f.name == field))
+    kind = kind.removeprefix("<class '").removesuffix("'>")
+    return "str" if "Literal" in kind or field == "preset" else kind
+
+
+# Presets.
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_known_by_its_name_and_survives_its_file(name: str):
+    preset = PRESETS[name]
+    assert preset.preset == name
+    assert resolve(name) == preset
+    assert dataclasses.replace(preset) == preset  # which checks it again
+    assert read(json.dumps(to_json(preset))) == preset
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(UsageError, match=r"'quick'.*standard, fast"):
+        resolve("quick")
+
+
+# Ranges.
+
+
+def test_the_ranges_are_all_tested():
+    free = {"dataset", "data_dir", "deterministic", "run_dir", "smoke"}
+    assert OUT_OF_RANGE.keys() == set(FIELDS) - free
+    assert IN_RANGE.keys() == set(FIELDS)
+
+
+@given(st.fixed_dictionaries({}, optional=IN_RANGE))
+def test_what_is_in_range_survives_its_file(fields: dict[str, Any]):
+    config = TrainConfig(**fields)
+    for name, value in fields.items():
+        assert getattr(config, name) == (1 if name == "epochs" and config.smoke else value)
+    saved = to_json(config)
+    assert read(json.dumps(saved)) == dataclasses.replace(config, run_dir=None)
+    assert saved.keys() == set(FIELDS) - {"run_dir"}
+
+
+@given(st.data(), st.sampled_from(sorted(OUT_OF_RANGE)))
+def test_what_is_out_of_range_is_refused_in_one_line_with_its_flag(data: st.DataObject, field: str):
+    value = data.draw(OUT_OF_RANGE[field])
+    for make in (TrainConfig, lambda **fields: resolve("fast", **fields)):
+        with pytest.raises(UsageError) as caught:
+            make(**{field: value})
+        assert str(caught.value).startswith(f"--{field.replace('_', '-')} is ")
+        assert "\n" not in str(caught.value)
+
+
+# Overriding.
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_misspelt_field_names_the_nearest(field: str):
+    misspelt = field[:-1]
+    with pytest.raises(UsageError, match=f"did you mean {field}\\?"):
+        resolve("fast", **{misspelt: 1})
+    assert f"did you mean {field}?" in refused(json.dumps({misspelt: 1}))
+
+
+def test_a_field_like_no_other_lists_all():
+    for name in ("zzzzzz", "", "self"):
+        assert ", ".join(FIELDS) in refused(json.dumps({name: 1}))
+    assert "'config'" in refused('{"config": 1}')
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_an_override_of_the_wrong_type_is_refused(field: str):
+    for value in (object(), 1 + 2j, {"a": 1}):
+        with pytest.raises(UsageError, match=field):
+            resolve("standard", **{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 1.5), ("seed", 1.0), ("hidden", "8")])
+def test_a_whole_number_is_wanted_whole(field: str, value: Any):
+    with pytest.raises(UsageError, match=field):
+        resolve("standard", **{field: value})
+
+
+def test_numbers_of_numpy_and_paths_become_what_json_holds():
+    config = resolve(
+        "fast",
+        seed=np.int64(3),
+        learning_rate=np.float32(0.5),
+        channels=[np.int32(4), 8],
+        data_dir=Path("a") / "b",
+        run_dir=Path("c"),
+    )
+    expected = resolve(
+        "fast", seed=3, learning_rate=0.5, channels=(4, 8), data_dir=str(Path("a") / "b"), run_dir="c"
+    )
+    assert config == expected
+    assert json.dumps(to_json(config)) == json.dumps(to_json(expected))
+
+
+def test_a_smoke_run_is_one_epoch():
+    assert resolve("standard", smoke=True, epochs=9).epochs == 1
+
+
+# Files.
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_of_the_wrong_json_type_is_refused(field: str):
+    for value in WRONG[json_type(field)]:
+        assert field in refused(json.dumps({field: value})), value
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "nonsense", "[]", "[1, 2]", "3", "null", '"epochs"', "[" * 100_000, "9" * 5000, b"\xff\xfe"],
+    ids=lambda content: repr(content[:10]),
+)
+def test_a_file_without_an_object_is_refused(content: str | bytes):
+    assert "config.json" in refused(content)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(FIELDS),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=5,
+        ),
+    )
+)
+def test_any_object_is_a_configuration_or_refused_in_one_line(fields: dict[str, Any]):
+    config, message = None, ""
+    try:
+        config = read(json.dumps(fields))
+    except UsageError as error:
+        message = str(error)
+    assert "\n" not in message
+    if config is not None:
+        assert read(json.dumps(to_json(config))) == dataclasses.replace(config, run_dir=None)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    for path in (tmp_path / "config.json", tmp_path):
+        with pytest.raises(UsageError, match="cannot read the configuration"):
+            from_json(path)

@@ -1,0 +1,110 @@
+"""Every command and every program that the README shows is run, in its shortest form."""
+
+import dataclasses
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jaxdigits.config import PRESETS, TrainConfig
+
+from .conftest import ROOT
+
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for language, text in BLOCKS
+    if language == "sh"
+    for line in text.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+
+# What would set the machine up again, or is running right now.
+LEFT_OUT = re.compile(r"^(make (setup|test|bench|lint)|PYTHON=|git |cd |pip |\.venv/bin/pip |nvidia-smi)")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder that looks like a clone in use: its programs, and a picture to read."""
+    for name in ("train.py", "predict.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    from PIL import Image
+
+    from jaxdigits import dataset
+
+    image = dataset.load(data_dir=ROOT / "jaxdigits" / "mnist").test.images[0, :, :, 0]
+    Image.fromarray(255 - image).resize((200, 200)).save(tmp_path / "seven.png")
+    return tmp_path
+
+
+def test_the_readme_shows_commands_and_programs():
+    assert len(COMMANDS) >= 8
+    assert len(PROGRAMS) >= 2
+    assert {"make train", "make test"} <= set(COMMANDS)
+
+
+def test_every_command_of_the_readme_runs(clone):
+    last_run = None
+    for command in COMMANDS:
+        if LEFT_OUT.match(command):
+            continue
+        words = shlex.split(command)
+        if words[:2] == ["make", "train"]:
+            flags = " ".join(word.removeprefix("ARGS=") for word in words[2:])
+            words = ["python", "train.py", *shlex.split(flags)]
+        if words[0] == "jaxdigits":
+            words = ["python", "-m", *words]
+        words[0] = {"python": sys.executable}.get(words[0], words[0])
+        if "train" in " ".join(words[1:4]) and "--help" not in words and "gpu" not in words:
+            last_run = clone / "runs" / f"{len(list(clone.glob('runs/*')))}"
+            words += ["--smoke", "--run-dir", str(last_run)]
+        if "gpu" in words:
+            continue
+        words = [str(last_run) if word.startswith("runs/") and last_run else word for word in words]
+        done = subprocess.run(words, cwd=clone, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: text.strip().splitlines()[0])
+def test_every_program_of_the_readme_runs(clone, program):
+    short = program.replace('train("fast"', 'train("fast", smoke=True').replace("60_000", "512")
+    done = subprocess.run(
+        [sys.executable, "-c", short], cwd=clone, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_flags_is_that_of_the_configuration():
+    assert flag_table() in README
+
+
+def flag_table():
+    """The README's table of flags, from the configuration's own descriptions."""
+    import inspect
+
+    source = inspect.getsource(TrainConfig)
+    rows = ["| flag | default | `fast` | |", "|---|---|---|---|"]
+    for field in dataclasses.fields(TrainConfig):
+        description = re.search(rf'^    {field.name}: .*\n    """(.*?)"""', source, re.M)
+        assert description, field.name
+        shown = [_shown(getattr(PRESETS[preset], field.name)) for preset in ("standard", "fast")]
+        shown[1] = "" if shown[0] == shown[1] else shown[1]
+        rows.append(f"| `--{field.name.replace('_', '-')}` | {shown[0]} | {shown[1]} | {description[1]} |")
+    return "\n".join(rows)
+
+
+def _shown(value):
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":  # prints the table, to be put into the README
+    print(flag_table())

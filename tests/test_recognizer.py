@@ -1,0 +1,250 @@
+"""A picture is read alike alone and among others, in whatever form it comes."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jaxdigits import dataset
+from jaxdigits.checkpoint import MODEL_FILE
+from jaxdigits.errors import DataError
+from jaxdigits.image import is_batch
+from jaxdigits.recognizer import DEFAULT_MODEL, Prediction, Predictions, Recognizer, load, predict
+from jaxdigits.training import TrainResult
+
+
+@pytest.fixture(scope="module")
+def recognizer(tiny_run: TrainResult) -> Recognizer:
+    return load(tiny_run.run_dir)
+
+
+@pytest.fixture(scope="module")
+def images(mnist: dataset.Dataset) -> np.ndarray:
+    return mnist.test.images[:600]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(recognizer: Recognizer, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([recognizer.probabilities(image[None]) for image in images])
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 31, 32, 33, 255, 256, 257, 300, 600])
+def test_a_batch_is_read_as_its_pictures_are(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, n: int
+):
+    together = recognizer.probabilities(images[:n])
+    assert together.shape == (n, 10)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, one_by_one[:n], atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 599), min_size=1, max_size=70))
+def test_order_and_repetition_change_nothing(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, chosen: list[int]
+):
+    np.testing.assert_allclose(recognizer.probabilities(images[chosen]), one_by_one[chosen], atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "size"), [(2, 32), (20, 32), (33, 256), (255, 256)])
+def test_padding_changes_nothing(recognizer: Recognizer, images: np.ndarray, n: int, size: int):
+    padded, full = recognizer.probabilities(images[:n]), recognizer.probabilities(images[:size])
+    np.testing.assert_array_equal(padded, full[:n])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_probabilities_sum_to_one_whatever_the_pixels(recognizer: Recognizer, seed: int, n: int):
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 28, 28, 1), np.uint8)
+    probabilities = recognizer.probabilities(pixels)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities >= 0).all()
+
+
+def test_the_test_set_is_read_as_well_as_the_training_says(
+    recognizer: Recognizer, mnist: dataset.Dataset, tiny_run: TrainResult
+):
+    summary = json.loads((tiny_run.run_dir / "summary.json").read_text())
+    total = summary["test_total"]
+    predictions = recognizer.predict(mnist.test.images[:total])
+    assert isinstance(predictions, Predictions)
+    correct = int((predictions.digits == mnist.test.labels[:total]).sum())
+    assert correct == summary["test_correct"]
+    assert correct / total == summary["test_accuracy"]
+
+
+# Forms.
+
+
+def every_form(image: np.ndarray, folder: Path) -> Iterator[tuple[str, Any]]:
+    """The same picture, uint8 [28, 28], in each form that one may have."""
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG")
+    path = folder / "picture.png"
+    path.write_bytes(encoded.getvalue())
+    yield "path", path
+    yield "name", str(path)
+    yield "bytes", encoded.getvalue()
+    yield "file in memory", io.BytesIO(encoded.getvalue())
+    yield "Pillow image", Image.fromarray(image)
+    yield "RGB", np.stack([image] * 3, axis=-1)
+    for dtype in (np.uint8, np.int64, np.float32, np.float64):
+        yield f"0 to 255 as {dtype.__name__}", image.astype(dtype)
+    yield "0 to 1", image / 255
+    yield "0 to 1 in float32", (image / 255).astype(np.float32)
+    yield "channel axis", image[:, :, None]
+    yield "JAX array", jnp.asarray(image)
+    yield "JAX array of floats", jnp.asarray(image, jnp.float32) / 255
+    yield "not contiguous", np.asfortranarray(image)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_the_same_picture_has_one_answer(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, tmp_path: Path, index: int
+):
+    for form, picture in every_form(images[index, :, :, 0], tmp_path):
+        prediction = recognizer.predict(picture)
+        assert isinstance(prediction, Prediction), form
+        np.testing.assert_array_equal(prediction.probabilities, one_by_one[index], form)
+        assert prediction.digit == one_by_one[index].argmax()
+        assert prediction.name == str(prediction.digit)
+        assert prediction.probability == one_by_one[index].max()
+    with (tmp_path / "picture.png").open("rb") as file:
+        np.testing.assert_array_equal(recognizer.predict(file).probabilities, one_by_one[index])
+
+
+def test_a_list_of_every_form_has_as_many_answers(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, tmp_path: Path
+):
+    forms = [picture for _, picture in every_form(images[0, :, :, 0], tmp_path)]
+    predictions = recognizer.predict(forms)
+    assert isinstance(predictions, Predictions)
+    assert len(predictions) == len(forms)
+    np.testing.assert_allclose(predictions.probabilities, np.repeat(one_by_one[:1], len(forms), 0), atol=1e-5)
+    assert predictions.sources[1] == str(tmp_path / "picture.png")
+    assert len(set(predictions.sources)) == len(forms) - 1  # the path and its name are one
+
+
+@pytest.mark.parametrize(
+    ("shape", "several"),
+    [
+        *(((28, 28), False), ((28, 28, 1), False), ((28, 28, 3), False), ((50, 40), False)),
+        *(
+            ((50, 40, 4), False),
+            ((1, 28, 28), True),
+            ((5, 28, 28), True),
+            ((28, 28, 28), True),
+            ((1, 28, 28, 1), True),
+        ),
+        *(((5, 28, 28, 1), True), ((1, 50, 40, 3), True), ((3, 50, 40, 1), True)),
+    ],
+)
+def test_one_picture_gives_a_prediction_and_several_give_predictions(
+    recognizer: Recognizer, shape: tuple[int, ...], several: bool
+):
+    pictures = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    prediction = recognizer.predict(pictures)
+    assert is_batch(pictures) is several
+    assert isinstance(prediction, Predictions if several else Prediction)
+    if isinstance(prediction, Predictions):
+        assert len(prediction) == shape[0]
+    for members in ([pictures], (pictures,)):
+        among = recognizer.predict(members)
+        assert isinstance(among, Predictions)
+        assert len(among) == (shape[0] if several else 1)
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 28, 28), np.uint8), None, 3, [None]])
+def test_what_is_no_picture_is_a_data_error(recognizer: Recognizer, nothing: Any):
+    with pytest.raises(DataError) as caught:
+        recognizer.predict(nothing)
+    assert "\n" not in str(caught.value)
+
+
+# Predictions.
+
+
+def test_predictions_are_a_sequence(recognizer: Recognizer, images: np.ndarray):
+    predictions = recognizer.predict(images[:25])
+    assert isinstance(predictions, Predictions)
+    listed = list(predictions)
+    assert len(listed) == len(predictions) == 25
+    assert [one.digit for one in listed] == predictions.digits.tolist()
+    assert [one.source for one in listed] == list(predictions.sources)
+    for index in (*range(-25, 25), np.int64(3), np.int32(-1)):
+        assert predictions[index].source == listed[index].source
+        np.testing.assert_array_equal(predictions[index].probabilities, listed[index].probabilities)
+    for index in (25, -26, 1000):
+        with pytest.raises(IndexError):
+            predictions[index]
+    for index in (slice(0, 2), "0", 0.0):
+        with pytest.raises(TypeError):
+            predictions[index]  # type: ignore[index]
+    assert listed[0] in listed  # comparing and hashing work, by identity
+    assert len(set(listed)) == 25
+
+
+def test_what_predictions_show_of_themselves(recognizer: Recognizer, images: np.ndarray):
+    for n in (1, 20, 21):
+        predictions = recognizer.predict(images[:n])
+        assert isinstance(predictions, Predictions)
+        digits = " ".join(map(str, predictions.digits[:20]))
+        assert repr(predictions) == f"Predictions(n={n}: {digits}{' ...' if n > 20 else ''})"
+    one = recognizer.predict(images[0])
+    assert isinstance(one, Prediction)
+    assert repr(one) == f"Prediction('{one.digit}', probability={one.probability:.4f}, source='array')"
+
+
+# Models.
+
+
+def test_a_model_may_be_named_in_any_way(
+    recognizer: Recognizer, tiny_run: TrainResult, images: np.ndarray, one_by_one: np.ndarray
+):
+    folder = tiny_run.run_dir
+    for model in (recognizer, Recognizer(tiny_run.model), folder, str(folder), folder / MODEL_FILE):
+        prediction = predict(images[0], model=model)
+        np.testing.assert_array_equal(prediction.probabilities, one_by_one[0])
+
+
+def test_no_model_is_a_data_error(tmp_path: Path, images: np.ndarray):
+    with pytest.raises(DataError, match="there is no model"):
+        predict(images[0], model=tmp_path)
+
+
+def test_reading_needs_no_particular_default_device(tiny_run: TrainResult, images: np.ndarray):
+    expected = Recognizer(tiny_run.model).probabilities(images[:2])
+    with jax.default_device(jax.local_devices()[-1]):
+        np.testing.assert_allclose(Recognizer(tiny_run.model).probabilities(images[:2]), expected, atol=1e-5)
+
+
+# The model that comes with the package.
+
+
+def test_the_packaged_model_is_small_and_says_what_it_was_trained_on():
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 3_000_000
+    model = load().model
+    assert model.dataset == "mnist"
+    assert model.class_names == tuple("0123456789")
+
+
+def test_the_packaged_model_reads_mnist_as_well_as_it_claims(mnist: dataset.Dataset):
+    predictions = predict(mnist.test.images)
+    assert isinstance(predictions, Predictions)
+    correct = int((predictions.digits == mnist.test.labels).sum())
+    summary = json.loads((DEFAULT_MODEL / "summary.json").read_text())
+    assert correct >= 9800
+    assert (correct, 10_000) == (summary["test_correct"], summary["test_total"])
+    assert summary["test_accuracy"] == correct / 10_000

@@ -1,0 +1,66 @@
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdigits.config import resolve
+from jaxdigits.model import Form, build
+from jaxdigits.optimizer import make_optimizer
+from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
+
+
+def setup(mnist, n, form: Form = "patches", **overrides):
+    """The state, the data and the update of a small run over `n` images."""
+    config = resolve("standard", channels=(4, 8), hidden=32, **overrides)
+    network = build(config.channels, config.hidden, 10, form=form)
+    optimizer = make_optimizer(config, 200)
+    images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
+    order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
+    data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
+    return init_state(network, optimizer, jax.random.key(0)), data, make_update(network, optimizer, config)
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_overfits_one_batch(mnist, augmented):
+    limits: dict[str, Any] = {} if augmented else {"max_shift": 0.0, "max_scale": 0.0, "max_shear": 0.0}
+    state, data, update = setup(mnist, 32, batch_size=32, label_smoothing=0.0, learning_rate=0.01, **limits)
+    state = jax.jit(lambda s: jax.lax.fori_loop(0, 200, lambda _, s: update(s, data), s))(state)
+    last = jax.jit(update)(state._replace(sums=zero_sums()), data).sums
+    assert int(last.correct) == 32
+    assert float(last.loss) / 32 < 0.1
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(50, 16), (48, 16), (5, 16), (33, 1)])
+def test_an_epoch_counts_each_image_once(mnist, n, batch_size):
+    state, data, update = setup(mnist, n, batch_size=batch_size)
+    for _ in range(math.ceil(n / batch_size)):
+        state = jax.jit(update)(state, data)
+    assert int(state.sums.images) == n
+
+
+def test_what_fills_up_a_batch_changes_nothing(mnist):
+    state, data, update = setup(mnist, 20, batch_size=16)
+    state = jax.jit(update)(state, data)
+    others = data._replace(order=data.order.at[20:].set(data.order[3]))
+    assert not np.array_equal(data.order, others.order)
+    ends = [jax.jit(update)(state, d) for d in (data, others)]
+    jax.tree.map(np.testing.assert_array_equal, *(jax.tree.leaves(end.params) for end in ends))
+
+
+def test_the_order_is_a_permutation_and_differs_between_epochs():
+    orders = [np.asarray(epoch_order(jax.random.key(0), jnp.int32(e), 1000, 64)) for e in (0, 1, 0)]
+    assert sorted(orders[0][:1000]) == list(range(1000))
+    assert len(orders[0]) % 64 == 0
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(orders[0], orders[2])
+
+
+def test_cross_entropy_is_that_of_the_smoothed_target():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32))
+    labels = jnp.arange(6)
+    target = 0.9 * jax.nn.one_hot(labels, 10) + 0.01
+    expected = -(target * jax.nn.log_softmax(logits)).sum(1)
+    np.testing.assert_allclose(cross_entropy(logits, labels, 0.1), expected, rtol=1e-5)

@@ -1,0 +1,107 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdigits import DivergedError, UsageError, train
+from jaxdigits.training import Progress
+
+from .conftest import PACKAGED
+
+
+def smoke(folder, **overrides):
+    return train("fast", smoke=True, data_dir=str(PACKAGED), run_dir=str(folder), **overrides)
+
+
+def weights(result):
+    return jax.tree.leaves(result.model.params)
+
+
+def test_the_seed_decides_everything(tiny_run, tmp_path):
+    again = smoke(tmp_path / "again")
+    other = smoke(tmp_path / "other", seed=1)
+    jax.tree.map(np.testing.assert_array_equal, weights(tiny_run), weights(again))
+    assert not np.array_equal(weights(tiny_run)[-1], weights(other)[-1])
+    for key in ("train_accuracy", "test_accuracy"):
+        assert tiny_run.summary[key] == again.summary[key]
+
+
+def test_the_summary_adds_up(tiny_run):
+    summary = tiny_run.summary
+    assert summary["test_accuracy"] == summary["test_correct"] / summary["test_total"]
+    assert summary["test_total"] == 1024
+    assert summary["parameters"] == sum(leaf.size for leaf in weights(tiny_run))
+    seconds = dict(summary["seconds"])
+    assert seconds.pop("total") >= sum(seconds.values()) - 0.01
+    assert not summary["stopped_early"]
+    assert json.loads((tiny_run.run_dir / "summary.json").read_text()) == summary
+    lines = (tiny_run.run_dir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == tiny_run.history
+    assert tiny_run.history[0]["images"] == 2048
+
+
+def test_callbacks_hear_of_every_epoch(tmp_path):
+    epochs, progress = [], []
+    overrides = {"data_dir": str(small_set(tmp_path)), "epochs": 3, "batch_size": 16, "validation": 30}
+    result = train(
+        "fast",
+        run_dir=str(tmp_path / "run"),
+        on_epoch=epochs.append,
+        on_progress=progress.append,
+        **overrides,
+    )
+    assert epochs == result.history
+    assert [metrics["epoch"] for metrics in epochs] == [1, 2, 3]
+    assert all(metrics["images"] == 170 and 0 <= metrics["validation_accuracy"] <= 1 for metrics in epochs)
+    assert all(isinstance(p, Progress) and 0 < p.fraction < 1 and p.seconds_left >= 0 for p in progress)
+
+
+def small_set(tmp_path):
+    """A user's own 200 digits, as plain IDX files."""
+    folder = tmp_path / "digits"
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for stem, n in (("train", 200), ("t10k", 50)):
+        images = random.integers(0, 256, (n, 28, 28), np.uint8)
+        labels = random.integers(0, 10, n).astype(np.uint8)
+        sizes = b"".join(size.to_bytes(4, "big") for size in images.shape)
+        (folder / f"{stem}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images.tobytes())
+        (folder / f"{stem}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[:4] + labels.tobytes())
+    return folder
+
+
+def test_a_time_limit_stops_after_an_update_and_leaves_a_whole_run(tmp_path):
+    result = smoke(tmp_path / "run", max_seconds=1e-3)
+    assert result.summary["stopped_early"]
+    assert result.summary["stop_reason"] == "max_seconds"
+    assert result.summary["steps"] == 1
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(DivergedError, match="lower --learning-rate"):
+        smoke(tmp_path / "run", learning_rate=1e9)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 0), ("epocs", 3), ("validation", 60_000), ("learning_rate", float("nan"))]
+)
+def test_a_bad_configuration_leaves_nothing_on_the_disk(tmp_path, field, value):
+    with pytest.raises(UsageError):
+        train("fast", run_dir=str(tmp_path / "run"), data_dir=str(PACKAGED), **{field: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_folder_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        smoke(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_one_epoch_of_the_fast_preset_learns_mnist(tmp_path):
+    result = train("fast", data_dir=str(PACKAGED), run_dir=str(tmp_path / "run"))
+    assert result.summary["test_total"] == 10_000
+    assert result.summary["test_accuracy"] > 0.98

@@ -74,7 +74,7 @@ def train(arguments: Sequence[str]) -> None:
 def _defaults(arguments: Sequence[str]) -> TrainArguments:
     """The values that flags start from: those of `--config`, else of `--preset`, else the standard ones."""
     given = {"--preset": "", "--config": ""}
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, attached = flag.partition("=")
         if name in given:
             given[name] = attached if equals else value

@@ -27,7 +27,7 @@ class TrainConfig:
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
-    epochs: int = 14
+    epochs: int = 9
     """Passes over the training images."""
     batch_size: int = 64
     """Images per update."""
@@ -41,9 +41,9 @@ class TrainConfig:
     """Augmentation: largest random shift, in pixels, along each axis."""
     max_scale: float = 0.1
     """Augmentation: largest random change of width and of height, as a share of it."""
-    max_shear: float = 0.15
+    max_shear: float = 0.0
     """Augmentation: largest random slant, in pixels per pixel; rotates by the like angle in radians."""
-    channels: tuple[int, ...] = (32, 64, 64)
+    channels: tuple[int, ...] = (16, 32, 64)
     """Output channels of the convolutions."""
     hidden: int = 128
     """Units of the hidden dense layer."""
@@ -105,13 +105,10 @@ PRESETS: dict[str, TrainConfig] = {
     "fast": TrainConfig(
         preset="fast",
         epochs=1,
-        batch_size=96,
-        learning_rate=0.012,
+        learning_rate=0.006,
         weight_decay=0.0,
-        label_smoothing=0.0,
         max_shift=0.0,
         max_scale=0.0,
-        max_shear=0.0,
         channels=(16, 32),
         validation=0,
     ),

@@ -77,12 +77,19 @@ class Evaluator:
       network: the network.
       params: its parameters, or their shapes.
       batch_size: images per call of the compiled program.
+      portion: images that go through the network together within the call, a divisor of the batch
+        size. On a CPU some hundred stay in its cache, and take half the time of all at once.
     """
 
-    def __init__(self, network: Network, params: Params, batch_size: int = 256):
+    def __init__(self, network: Network, params: Params, batch_size: int = 4096, portion: int = 128):
+        def apply(params: Params, images: jax.Array) -> jax.Array:
+            portions = images.reshape(-1, portion, *images.shape[1:])
+            logits = jax.lax.map(lambda images: network.apply(params, images), portions)
+            return logits.reshape(batch_size, -1)
+
         self.batch_size = batch_size
         images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
-        self._program: Callable[..., jax.Array] = jax.jit(network.apply).lower(params, images).compile()
+        self._program: Callable[..., jax.Array] = jax.jit(apply).lower(params, images).compile()
 
     def logits(
         self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"]

@@ -9,18 +9,15 @@ __all__ = ["make_optimizer", "make_schedule"]
 
 
 def make_schedule(config: TrainConfig, updates: int) -> optax.Schedule:
-    """The learning rate over a run: one cycle, up along a cosine and down to nearly nothing.
+    """The learning rate over a run: a triangle, up from a tenth of the peak and down to nothing.
 
-    Smith and Topin 2018, "Super-convergence". The first quarter rises from a tenth of the peak.
+    Smith and Topin 2018, "Super-convergence", with straight lines: a short run gains from the higher
+    rates that they keep for longer than a cosine does. The rise takes a fifth of the updates.
     """
-    rise = max(1, updates // 4)
-    return optax.join_schedules(
-        [
-            optax.schedules.linear_schedule(config.learning_rate / 10, config.learning_rate, rise),
-            optax.schedules.cosine_decay_schedule(config.learning_rate, max(1, updates - rise)),
-        ],
-        [rise],
-    )
+    rise, peak = max(1, updates // 5), config.learning_rate
+    up = optax.schedules.linear_schedule(peak / 10, peak, rise)
+    down = optax.schedules.linear_schedule(peak, 0.0, max(1, updates - rise))
+    return optax.schedules.join_schedules([up, down], [rise])
 
 
 def make_optimizer(config: TrainConfig, updates: int) -> optax.GradientTransformation:

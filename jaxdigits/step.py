@@ -64,9 +64,8 @@ def zero_sums() -> Sums:
     return Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def init_state(network: Network, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first update."""
-    params = network.init(key)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), zero_sums())
 
 

@@ -10,6 +10,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ class Progress:
     seconds_left: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TrainResult:
     """What a training leaves.
 
@@ -216,26 +217,38 @@ class _Run:
         n = len(data.train.labels)
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = self.updates_per_epoch * config.epochs
-        form = fastest_form(device.platform)
-        self.schedule = make_schedule(config, self.updates)
-        sizes = (config.channels, config.hidden, len(data.class_names))
-        network = build(*sizes, form=form, dtype=config.dtype)
-        optimizer = make_optimizer(config, self.updates)
-        init_key, self.order_key, augment_key = jax.random.split(jax.random.key(config.seed), 3)
-        self.state: TrainState = jax.jit(lambda key: init_state(network, optimizer, key))(init_key)
+        self.schedule = jax.jit(make_schedule(config, self.updates))
+        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))))
+        self.order_key, self.augment_key = keys(np.uint32(config.seed))
         self._order = jax.jit(lambda key, epoch: epoch_order(key, epoch, n, config.batch_size))
-        self.resident = Data(
-            images=jax.device_put(data.train.images, device),
-            labels=jax.device_put(data.train.labels.astype(np.int32), device),
-            order=self._order(self.order_key, jnp.int32(0)),
-            key=augment_key,
-        )
-        any_count = device.platform == "cpu" or config.max_seconds is not None
-        self.executor = Executor(
-            make_update(network, optimizer, config), self.state, self.resident, any_count=any_count
-        )
-        self.executor.compile(self.updates_per_epoch)
-        self.evaluator = Evaluator(network, self.state.params)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compiles all programs, and takes data and state to the device, side by side.
+
+        The programs are compiled from shapes alone, so none need wait for another's result.
+        """
+        config, data, platform = self.config, self.data, self.device.platform
+        sizes = (config.channels, config.hidden, len(data.class_names))
+        network = build(*sizes, form=fastest_form(platform), dtype=config.dtype)
+        optimizer = make_optimizer(config, self.updates)
+        init = jax.jit(lambda params: init_state(params, optimizer))
+        epoch = jnp.int32(0)
+        images, labels = jax.device_put((data.train.images, data.train.labels.astype(np.int32)), self.device)
+        shapes = Data(images, labels, jax.eval_shape(self._order, self.order_key, epoch), self.augment_key)
+        state: TrainState = jax.eval_shape(init, network.shapes)
+        any_count = platform == "cpu" or config.max_seconds is not None
+        update = make_update(network, optimizer, config)
+        self.executor = Executor(update, state, shapes, any_count=any_count)
+        portion = 128 if platform == "cpu" else 4096
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            compiling = pool.submit(self.executor.compile, self.updates_per_epoch)
+            evaluator = pool.submit(Evaluator, network, state.params, batch_size=4096, portion=portion)
+            starting = pool.submit(init, network.init(config.seed))
+            self.resident = shapes._replace(order=self._order(self.order_key, epoch))
+            self.state: TrainState = starting.result()
+            self.evaluator = evaluator.result()
+            compiling.result()
         jax.block_until_ready(self.resident)
 
     def fit(
@@ -310,7 +323,7 @@ class _Run:
             "images": sums.images,
             "train_loss": sums.loss / sums.images,
             "train_accuracy": sums.correct / sums.images,
-            "learning_rate": float(jnp.asarray(self.schedule(step - 1))),
+            "learning_rate": float(self.schedule(step - 1)),
             "seconds": round(seconds, 3),
             "images_per_second": round(sums.images / seconds, 1),
         }
@@ -320,8 +333,15 @@ class _Run:
         return metrics
 
     def measure(self, split: Split) -> Evaluation:
-        """Evaluates the weights as they are now."""
-        return self.evaluator(self.state.params, split.images, split.labels)
+        """Evaluates the weights as they are now.
+
+        Raises:
+          DivergedError: they are good for nothing.
+        """
+        evaluation = self.evaluator(self.state.params, split.images, split.labels)
+        if not np.isfinite(evaluation.logits).all():
+            raise self._diverged(int(self.state.step))
+        return evaluation
 
     def finish(self, history: list[dict[str, Any]], train_split: Evaluation, test: Evaluation) -> TrainResult:
         """Writes the model, the figures and the summary."""

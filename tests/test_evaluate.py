@@ -8,7 +8,7 @@ from jaxdigits.evaluate import Evaluation, Evaluator, wilson_interval
 from jaxdigits.model import build
 
 NETWORK = build((2, 3), 8, 10, form="patches")
-PARAMS = NETWORK.init(jax.random.key(0))
+PARAMS = NETWORK.init(0)
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 28, 28, 1), np.uint8)
 EXPECTED = np.asarray(jax.jit(NETWORK.apply)(PARAMS, IMAGES))
 LABELS = np.random.default_rng(1).integers(0, 10, 70).astype(np.uint8)
@@ -16,7 +16,10 @@ LABELS = np.random.default_rng(1).integers(0, 10, 70).astype(np.uint8)
 
 @pytest.fixture(scope="module")
 def evaluators():
-    return {size: Evaluator(NETWORK, PARAMS, batch_size=size) for size in (1, 7, 64, 100)}
+    return {
+        size: Evaluator(NETWORK, PARAMS, batch_size=size, portion=portion)
+        for size, portion in ((1, 1), (7, 7), (64, 16), (100, 50))
+    }
 
 
 @settings(deadline=None, max_examples=25)

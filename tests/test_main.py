@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from jaxdigits import __main__ as command_line
 from jaxdigits import dataset
 from jaxdigits.__main__ import main
 from jaxdigits.checkpoint import MODEL_FILE, load_model
-from jaxdigits.config import TrainConfig, from_json
+from jaxdigits.config import PRESETS, TrainConfig, from_json
 from jaxdigits.report import TrainReport
 from jaxdigits.training import TrainResult
 from tests.conftest import PACKAGED, ROOT, Python
@@ -417,3 +418,10 @@ def test_a_reader_that_has_gone_is_no_traceback(
         error = process.stderr.read()
     assert error == ""
     assert process.returncode in (0, 1)
+
+
+def test_no_flags_are_the_standard_preset():
+    assert command_line._defaults([]).run == PRESETS["standard"]
+    assert command_line._defaults(["--preset"]).run == PRESETS["standard"]
+    assert command_line._defaults(["--quiet", "--preset", "fast"]).run == PRESETS["fast"]
+    assert command_line._defaults(["--preset=fast"]).run == PRESETS["fast"]

@@ -31,14 +31,9 @@ LEFT_OUT = re.compile(r"^(make (setup|test|bench|lint)|PYTHON=|git |cd |pip |\.v
 @pytest.fixture
 def clone(tmp_path):
     """A folder that looks like a clone in use: its programs, and a picture to read."""
-    for name in ("train.py", "predict.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    from PIL import Image
-
-    from jaxdigits import dataset
-
-    image = dataset.load(data_dir=ROOT / "jaxdigits" / "mnist").test.images[0, :, :, 0]
-    Image.fromarray(255 - image).resize((200, 200)).save(tmp_path / "seven.png")
+    (tmp_path / "tests").mkdir()
+    for name in ("train.py", "predict.py", "tests/seven.png"):
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 

@@ -20,7 +20,7 @@ def setup(mnist, n, form: Form = "patches", **overrides):
     images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
     order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
-    return init_state(network, optimizer, jax.random.key(0)), data, make_update(network, optimizer, config)
+    return init_state(network.init(0), optimizer), data, make_update(network, optimizer, config)
 
 
 @pytest.mark.parametrize("augmented", [False, True])

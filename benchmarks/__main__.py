@@ -1,0 +1,28 @@
+"""`make bench`: every benchmark in its short form, one after the other.
+
+Each also runs alone and at length: `python -m benchmarks.limit --help`.
+"""
+
+import subprocess
+import sys
+
+SHORT = (
+    ("limit", "--rounds", "5"),
+    ("one_minute", "--preset", "fast", "--seeds", "2", "--cold", "1"),
+    ("one_minute", "--seeds", "1", "--cold", "0"),
+    ("time_to_accuracy", "--seeds", "2"),
+)
+
+
+def main() -> None:
+    """Runs them all; where one fails, says so and exits with its status at the end."""
+    worst = 0
+    for name, *arguments in SHORT:
+        print(f"\n{name}", flush=True)
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False)  # noqa: S603
+        worst = worst or done.returncode
+    sys.exit(worst)
+
+
+if __name__ == "__main__":
+    main()

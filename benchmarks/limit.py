@@ -1,0 +1,162 @@
+"""How near the training step comes to the machine's own matrix-product rate, and where the rest goes.
+
+Claim: a share of the float32 rate of a 2048x2048 product, which is measured in the same run, in turn with
+the step. Floating-point operations are counted by hand from the network's sizes, products only: forward,
+both gradients, and no gradient towards the images. The breakdown takes the step apart: forward alone, with
+gradients, with the optimizer, with augmentation, and the parts of one convolution.
+
+    python -m benchmarks.limit [--rounds 10] [--presets fast standard]
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks import protocol
+from jaxdigits import dataset, device
+from jaxdigits.config import PRESETS, Preset, TrainConfig
+from jaxdigits.executor import Executor
+from jaxdigits.model import build, fastest_form
+from jaxdigits.optimizer import make_optimizer
+from jaxdigits.step import Data, TrainState, cross_entropy, epoch_order, init_state, make_update
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Measures the compiled step against the machine's matrix-product rate."""
+
+    rounds: int = 10
+    """How often each part is timed; the parts take turns."""
+    updates: int = 60
+    """Updates in one timing."""
+    presets: tuple[Preset, ...] = ("fast", "standard")
+    """The presets to measure."""
+
+
+def operations(config: TrainConfig, classes: int = 10) -> dict[str, int]:
+    """Floating-point operations of the products of one image, by layer: forward only."""
+    side, inputs, layers = 14, 4, {}
+    for index, outputs in enumerate(config.channels):
+        side -= 2
+        layers[f"convolution {index + 1}"] = 2 * side * side * 9 * inputs * outputs
+        side = side // 2 if index == 1 else side
+        inputs = outputs
+    layers["hidden"] = 2 * side * side * inputs * config.hidden
+    layers["output"] = 2 * config.hidden * classes
+    return layers
+
+
+def training_operations(config: TrainConfig) -> int:
+    """Those of one image in an update: the first layer has no gradient towards its input."""
+    layers = operations(config)
+    return 3 * sum(layers.values()) - layers["convolution 1"]
+
+
+def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
+    """The step and its parts, each as a function that does `updates` of them and waits."""
+    platform = jax.local_devices()[0].platform
+    network = build(config.channels, config.hidden, 10, form=fastest_form(platform), dtype=config.dtype)
+    optimizer = make_optimizer(config, 10_000)
+    split = dataset.load("mnist").train
+    n, batch = len(split.labels), config.batch_size
+    order = epoch_order(jax.random.key(0), jnp.int32(0), n, batch)
+    data = Data(
+        jnp.asarray(split.images), jnp.asarray(split.labels.astype(np.int32)), order, jax.random.key(1)
+    )
+    still = dataclasses.replace(config, max_shift=0.0, max_scale=0.0, max_shear=0.0)
+
+    def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
+        state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
+        drive = Executor(update, state, data, any_count=True)
+        holder = [drive(state, data, 1)]
+
+        def go() -> None:
+            holder[0] = jax.block_until_ready(drive(holder[0], data, updates))
+
+        return go
+
+    def loss(params: Any, state: TrainState, data: Data) -> jax.Array:
+        chosen = jax.lax.dynamic_slice(data.order, (state.step % (n // batch) * batch,), (batch,))
+        logits = network.apply(params, data.images[chosen])
+        return cross_entropy(logits, data.labels[chosen], config.label_smoothing).mean()
+
+    def forward(state: TrainState, data: Data) -> TrainState:
+        value = loss(state.params, state, data)
+        return state._replace(step=state.step + 1, sums=state.sums._replace(loss=state.sums.loss + value))
+
+    def gradient(state: TrainState, data: Data) -> TrainState:
+        gradients = jax.grad(loss)(state.params, state, data)
+        params = jax.tree.map(lambda p, g: p - 1e-3 * g, state.params, gradients)
+        return state._replace(step=state.step + 1, params=params)
+
+    return {
+        "forward": looped(forward),
+        "forward and gradients": looped(gradient),
+        "without augmentation": looped(make_update(network, optimizer, still)),
+        "whole step": looped(make_update(network, optimizer, config)),
+    }
+
+
+def product(side: int = 2048) -> Callable[[], None]:
+    """A matrix product of 2 * side**3 operations."""
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(side, side)).astype(np.float32))
+    multiply = jax.jit(jnp.matmul)
+    multiply(matrix, matrix).block_until_ready()
+
+    def go() -> None:
+        multiply(matrix, matrix).block_until_ready()
+
+    return go
+
+
+def timed(function: Callable[[], None]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main(arguments: Arguments) -> None:
+    """Measures, prints and saves."""
+    device.select("auto")
+    device.enable_compilation_cache()
+    multiply = product()
+    runs, summary = [], {}
+    for preset in arguments.presets:
+        config = PRESETS[preset]
+        contestants = parts(config, arguments.updates)
+        seconds: dict[str, list[float]] = {name: [] for name in ("product", *contestants)}
+        for _ in range(arguments.rounds):
+            seconds["product"].append(timed(multiply))
+            for name, contestant in contestants.items():
+                seconds[name].append(timed(contestant) / arguments.updates)
+        runs.append({"preset": preset, "seconds": seconds})
+        rates = [2 * 2048**3 / s / 1e9 for s in seconds["product"]]
+        done = training_operations(config) * config.batch_size
+        step = [done / s / 1e9 for s in seconds["whole step"]]
+        summary[preset] = {
+            "operations_per_step": done,
+            "product_gflops": protocol.mean(rates),
+            "step_gflops": protocol.mean(step),
+            "share": protocol.ratio(step, rates),
+            "milliseconds": {name: protocol.mean([1e3 * s for s in seconds[name]]) for name in contestants},
+            "layers": operations(config),
+        }
+        print(
+            f"{preset}: {protocol.mean(step)['mean']:.0f} of {protocol.mean(rates)['mean']:.0f} GFLOP/s, "
+            f"{summary[preset]['share']:.0%}; milliseconds: "
+            + ", ".join(
+                f"{name} {value['mean']:.2f}" for name, value in summary[preset]["milliseconds"].items()
+            )
+        )
+    print(protocol.save("limit", runs, **summary))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,84 @@
+"""What the old system's minute is good for: the default training as a whole process, cold and warm.
+
+Claim: mean and deviation, over seeds, of the test accuracy and of the seconds of `train.py`, beside the
+Keras CNN's claimed 98.15% after about one minute on a GPU. Cold runs start from empty caches: nothing
+prepared, nothing compiled. Warm runs find both. The test split is read once in each run, at its end.
+
+    python -m benchmarks.one_minute [--preset standard] [--seeds 10] [--cold 2]
+"""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks import protocol
+from jaxdigits.config import Preset
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Times whole trainings, each in a process of its own."""
+
+    preset: Preset = "standard"
+    """The preset to train with."""
+    seeds: int = 10
+    """Warm runs, with seeds from 0."""
+    cold: int = 2
+    """Cold runs, with seeds from 0."""
+
+
+def train(preset: str, seed: int, cache: Path) -> dict[str, Any]:
+    """One training in a fresh process: its summary, its history and what the system measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = ["train.py", "--quiet", "--preset", preset, "--seed", str(seed), "--run-dir", str(run)]
+        _, measured = protocol.run(command, JAXDIGITS_CACHE=str(cache))
+        summary = json.loads((run / "summary.json").read_text())
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    return summary | measured | {"history": [json.loads(line) for line in lines]}
+
+
+def main(arguments: Arguments) -> None:
+    """Measures, prints and saves."""
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(arguments.cold):
+            result = train(arguments.preset, seed, Path(folder) / f"cold-{seed}")
+            runs.append({"caches": "cold"} | result)
+            _tell(runs[-1])
+        warm = Path(folder) / "warm"
+        train("fast", 0, warm)  # prepares the data
+        train(arguments.preset, 0, warm)  # compiles the programs
+        for seed in range(arguments.seeds):
+            runs.append({"caches": "warm"} | train(arguments.preset, seed, warm))
+            _tell(runs[-1])
+    summary: dict[str, Any] = {"preset": arguments.preset}
+    for caches in ("cold", "warm"):
+        chosen = [run for run in runs if run["caches"] == caches]
+        if chosen:
+            summary[caches] = {
+                "test_accuracy": protocol.mean([run["test_accuracy"] for run in chosen]),
+                "wall_seconds": protocol.mean([run["wall_seconds"] for run in chosen]),
+                "peak_memory_mib": protocol.mean([run["peak_memory_mib"] for run in chosen]),
+                "seconds": {
+                    name: protocol.mean([run["seconds"][name] for run in chosen])
+                    for name in chosen[0]["seconds"]
+                },
+            }
+    print(protocol.save(f"one_minute-{arguments.preset}", runs, **summary))
+
+
+def _tell(run: dict[str, Any]) -> None:
+    seconds = run["seconds"]
+    total, train_alone = seconds["total"], seconds["train"]
+    print(f"{run['caches']} seed {run['seed']}: {run['test_accuracy']:.2%}", end=", ")
+    print(f"train {train_alone:.1f} s, total {total:.1f} s, process {run['wall_seconds']:.1f} s", end=", ")
+    print(f"{run['peak_memory_mib']:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,128 @@
+"""How everything here is measured: fresh processes, taken in turn, every single run recorded.
+
+A contestant is a command that prints one JSON object as its last line. It runs in a process of its own,
+so that nothing is warm that a user would find cold; contestants alternate, so that the drift of a shared
+machine hits all alike; and ratios are medians over pairs of neighbouring runs. A result file holds the
+runs themselves, and where and when they were made.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jaxdigits.storage import write_json
+
+__all__ = ["RESULTS", "alternate", "environment", "mean", "ratio", "run", "save"]
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name("results")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "keras")
+
+
+def environment() -> dict[str, Any]:
+    """Hardware, versions, commit and date of a measurement."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    changed = subprocess.run(  # noqa: S603
+        [*git, "status", "--porcelain", "--", "jaxdigits"], capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    """The processor's name, with the instruction sets that decide its matrix-product rate."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = fields.get("flags", "").split()
+    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile") if name in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(sets)})"
+
+
+def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, float]]:
+    """Runs a command in a fresh process.
+
+    Args:
+      command: arguments to this Python.
+      **variables: environment variables to set.
+
+    Returns:
+      What it printed; and what the system measured of it: `wall_seconds` and `peak_memory_mib`.
+
+    Raises:
+      RuntimeError: the command failed.
+    """
+    started = time.perf_counter()
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        output = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    return output, {"wall_seconds": round(seconds, 3), "peak_memory_mib": round(usage.ru_maxrss / 1024, 1)}
+
+
+def alternate(contestants: Mapping[str, Sequence[str]], n: int) -> Iterator[dict[str, Any]]:
+    """Runs each contestant `n` times, taking turns; `{seed}` in a command is the number of the turn.
+
+    Yields:
+      What each printed as its last line, a JSON object, with the `contestant`, the `seed` and what the
+      system measured.
+    """
+    for seed in range(n):
+        for name, command in contestants.items():
+            output, measured = run([part.replace("{seed}", str(seed)) for part in command])
+            yield {"contestant": name, "seed": seed} | json.loads(output.splitlines()[-1]) | measured
+
+
+def mean(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation and number."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "sd": deviation, "n": len(values)}
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the ratios of neighbouring runs."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def save(name: str, runs: Any, **summary: Any) -> Path:
+    """Writes a result file, one a Python version: a shorter run never replaces a longer one's file."""
+    RESULTS.mkdir(exist_ok=True)
+    tag = "python" + ".".join(platform.python_version_tuple()[:2])
+    path = RESULTS / f"{name}-{tag}.json"
+    write_json(path, {"benchmark": name, "environment": environment(), "summary": summary, "runs": runs})
+    return path

@@ -50,12 +50,17 @@ $(VENV)/python: FORCE
 	if [ "$$version" != "$$(cat $@ 2>/dev/null)" ]; then \
 		"$$python" -m venv --clear $(VENV) && printf '%s\n' "$$version" >$@; fi
 
-$(VENV)/installed: pyproject.toml $(VENV)/python
+# Changes when other extras are asked for than are there.
+$(VENV)/extras: $(VENV)/python FORCE
+	@[ -z "$(EXTRAS)" ] || [ "$(EXTRAS)" = "$$(cat $@ 2>/dev/null)" ] || echo "$(EXTRAS)" >$@
+	@[ -e $@ ] || touch $@
+
+$(VENV)/installed: pyproject.toml $(VENV)/python $(VENV)/extras
 	@echo "Installing jaxdigits into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".$(if $(EXTRAS),[$(EXTRAS)])"
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml $(VENV)/python
+$(VENV)/installed-test: pyproject.toml $(VENV)/python $(VENV)/extras
 	@echo "Installing jaxdigits with its tests' needs into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test$(if $(EXTRAS),$(comma)$(EXTRAS))]"
 	@touch $@ $(VENV)/installed

@@ -103,6 +103,7 @@ def predict(arguments: Sequence[str]) -> None:
     from jaxdigits import device, recognizer
 
     device.select(flags.device)
+    device.enable_compilation_cache()
     predictions = recognizer.load(flags.model).predict_all(flags.pictures)
     width = max(len(picture) for picture in flags.pictures)
     for prediction in predictions:

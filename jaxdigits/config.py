@@ -56,15 +56,15 @@ class TrainConfig:
     data_dir: str | None = None
     """A folder with the set's four IDX files, gzipped or plain, to read instead."""
     validation: int = 5000
-    """Training images held out to measure each epoch on; never trained on."""
+    """Training images held out to measure each epoch on, at most a quarter of all; never trained on."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
     deterministic: bool = False
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
-    """Folder of this run; it must not hold a run yet. By default a new one under runs/."""
+    """Folder of this run, new or empty. By default a new one under runs/."""
     max_seconds: float | None = None
-    """Stops training at the end of the update that passes this many seconds, and saves."""
+    """Ends training with the update that passes this many seconds since the command began, and saves."""
     smoke: bool = False
     """Takes the whole path in a few seconds: one epoch of 2,048 images, 1,024 to test."""
 
@@ -124,7 +124,8 @@ def resolve(config: "TrainConfig | str", **overrides: Any) -> TrainConfig:
     if isinstance(config, str):
         if config not in PRESETS:
             raise UsageError(f"there is no preset {config!r}; expected one of {', '.join(PRESETS)}")
-        config = PRESETS[config]
+        other = overrides.get("preset")  # another preset brings its own values; a wrong one is refused below
+        config = PRESETS[other if isinstance(other, str) and other in PRESETS else config]
     _check_names(overrides)
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | overrides
     return TrainConfig(**{name: _typed(name, value) for name, value in fields.items()})
@@ -134,6 +135,8 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
     """The fields that decide the result, as JSON values. The run's own folder is not one of them."""
     fields = dataclasses.asdict(config)
     del fields["run_dir"]
+    if config.data_dir is not None:
+        fields["data_dir"] = os.path.abspath(os.path.expanduser(config.data_dir))  # noqa: PTH100, PTH111 (never raise)
     return fields | {"channels": list(config.channels)}
 
 

@@ -13,7 +13,7 @@ import jax
 from jaxdigits.errors import DeviceError, StorageError
 from jaxdigits.storage import cache_root, private_folder
 
-__all__ = ["Device", "describe", "enable_compilation_cache", "select"]
+__all__ = ["Device", "allocate_as_needed", "describe", "enable_compilation_cache", "select"]
 
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  # JAX assigns it, untyped
 
@@ -21,8 +21,8 @@ Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  # JAX 
 def select(device: Literal["auto", "cpu", "gpu"] = "auto", *, deterministic: bool = False) -> Device:
     """Starts the backend that is asked for and makes its first device the default.
 
-    GPU memory is taken as it is needed, not all at once, unless the environment says otherwise
-    (`XLA_PYTHON_CLIENT_PREALLOCATE`).
+    What it sets holds for the whole process, as JAX's settings do. Once a backend has been started, by
+    whatever used JAX before, neither `deterministic` nor the way of taking memory can be changed.
 
     Args:
       device: `auto` takes a GPU if JAX finds one, `gpu` nothing else, `cpu` leaves a GPU alone.
@@ -31,7 +31,9 @@ def select(device: Literal["auto", "cpu", "gpu"] = "auto", *, deterministic: boo
     Raises:
       DeviceError: `gpu` was asked for and there is none, or no backend starts.
     """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    allocate_as_needed()
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")  # no other backend is started, if none has been yet
     if deterministic:
         flag = "--xla_gpu_deterministic_ops=true"
         if flag not in os.environ.get("XLA_FLAGS", ""):
@@ -50,6 +52,11 @@ def select(device: Literal["auto", "cpu", "gpu"] = "auto", *, deterministic: boo
         )
     jax.config.update("jax_default_device", chosen)
     return chosen
+
+
+def allocate_as_needed() -> None:
+    """Has GPU memory taken as it is needed, not all at once, unless the user's environment decides."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def describe(device: Device) -> str:

@@ -10,6 +10,7 @@ loop of unknown length would ask the host before each turn whether to go on; the
 compiled in, and a training takes few different ones.
 """
 
+import math
 import time
 
 import jax
@@ -58,7 +59,7 @@ class Pace:
     """Chooses how many updates to make before the host looks up again, from how long they take.
 
     Args:
-      interval: seconds between two looks.
+      interval: seconds between two looks; infinite for none before all updates are made.
       deadline: a time of `time.perf_counter` at whose passing to stop, to the update; or None.
     """
 
@@ -68,6 +69,8 @@ class Pace:
 
     def updates(self, most: int) -> int:
         """How many updates to make now, from 1 to `most`."""
+        if self.deadline is None and self.interval == math.inf:
+            return most
         if self._seconds_per_update is None:
             return 1
         seconds = self.interval

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxdigits.checkpoint import Model, load_model
-from jaxdigits.device import enable_compilation_cache
+from jaxdigits.device import allocate_as_needed
 from jaxdigits.image import is_batch, load_images
 from jaxdigits.model import fastest_form
 
@@ -94,7 +94,7 @@ class Recognizer:
     """
 
     def __init__(self, model: Model):
-        enable_compilation_cache()
+        allocate_as_needed()
         self.model = model
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         network = model.network(fastest_form(device.platform))

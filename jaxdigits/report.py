@@ -76,13 +76,15 @@ class TrainReport:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         table.add_column("")
         table.add_column("this run")
-        table.add_column("as claimed for the Keras CNN")
-        table.add_row("training accuracy", f"{summary['train_accuracy']:.2%}", _CLAIM["train_accuracy"])
+        same_task = summary["dataset"] == "mnist" and not summary["data_dir"] and not summary["smoke"]
+        claim = _CLAIM if same_task else dict.fromkeys(_CLAIM, "")
+        table.add_column("as claimed for the Keras CNN" if same_task else "")
+        table.add_row("training accuracy", f"{summary['train_accuracy']:.2%}", claim["train_accuracy"])
         interval = f"{summary['test_accuracy']:.2%} ({100 * low:.2f} to {100 * high:.2f}%)"
-        table.add_row("test accuracy (95%)", interval, _CLAIM["test_accuracy"])
+        table.add_row("test accuracy (95%)", interval, claim["test_accuracy"])
         for name in ("startup", "data", "compile", "train", "evaluate", "save"):
             table.add_row(f"seconds: {name}", f"{seconds[name]:.2f}", "")
-        table.add_row("seconds in all", f"{seconds['total']:.2f}", _CLAIM["total"])
+        table.add_row("seconds in all", f"{seconds['total']:.2f}", claim["total"])
         self.console.print()
         self.console.print(table)
         if summary["stopped_early"]:

@@ -22,31 +22,32 @@ from jaxdigits.errors import StorageError, UsageError
 from jaxdigits.evaluate import Evaluation
 from jaxdigits.storage import write_json
 
-__all__ = ["RunFolder"]
-
-_MISTAKES = 40  # pictures of test errors, at most
+__all__ = ["RunFolder", "refuse_taken"]
 
 
 class RunFolder:
     """A folder that belongs to one run.
 
-    Claiming it is the first thing that a run writes to the disk; of two runs that want the same
-    one, the second is refused.
+    It is claimed by creating `config.json`, which one process alone can do: of two runs that want the
+    same folder, the second is refused.
 
     Args:
       config: says which folder; without a wish, a new one under `runs/`, named by time and task.
 
     Raises:
-      UsageError: the folder is not empty.
+      UsageError: another run has it.
       StorageError: it cannot be made or written to.
     """
 
     def __init__(self, config: TrainConfig):
         try:
             self.path = _new(config) if config.run_dir is None else _given(Path(config.run_dir))
+            with (self.path / "config.json").open("x", encoding="utf-8") as file:
+                file.write(json.dumps(configs.to_json(config), indent=2) + "\n")
+        except FileExistsError as error:
+            raise UsageError(f"--run-dir {self.path} has just been taken by another run") from error
         except OSError as error:
             raise StorageError(f"cannot make the run folder: {error}") from error
-        write_json(self.path / "config.json", configs.to_json(config))
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds an epoch's line to `metrics.jsonl`."""
@@ -78,13 +79,12 @@ class RunFolder:
         plots.confusion(self.path / "confusion.png", test.confusion, names)
         wrong = np.flatnonzero(test.predictions != test.labels)
         certainty = np.exp(test.log_probabilities.max(axis=1))
-        worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:_MISTAKES]
         plots.mistakes(
             self.path / "mistakes.png",
-            images[worst],
-            test.labels[worst],
-            test.predictions[worst],
-            certainty[worst],
+            images[wrong],
+            test.labels[wrong],
+            test.predictions[wrong],
+            certainty[wrong],
             names,
             test.total,
         )
@@ -94,10 +94,26 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
 
+def refuse_taken(config: TrainConfig) -> None:
+    """Finds out early whether the folder that the configuration names can be had; writes nothing.
+
+    Raises:
+      UsageError: something is in it.
+      StorageError: it cannot be looked at, or is no folder.
+    """
+    if config.run_dir is None:
+        return
+    folder = Path(config.run_dir)
+    try:
+        taken = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        raise StorageError(f"cannot use --run-dir {folder}: {error.strerror or error}") from error
+    if taken:
+        raise UsageError(f"--run-dir {folder} is not empty; name a new folder, or remove that one")
+
+
 def _given(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise UsageError(f"--run-dir {folder} is not empty; name a new folder, or remove that one")
     return folder
 
 

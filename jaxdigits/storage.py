@@ -92,8 +92,11 @@ def cache_root() -> Path:
 def private_folder(path: str | os.PathLike[str]) -> Path:
     """Makes sure that `path` is a folder that no other user can write to, and returns it.
 
+    A new one is made with mode 0700; one that is there is never changed.
+
     Raises:
-      StorageError: it cannot be created, is not a folder, or belongs to somebody else.
+      StorageError: it cannot be created, is not a folder, belongs to somebody else, or others may write
+        to it.
     """
     folder = Path(path)
     try:
@@ -103,8 +106,10 @@ def private_folder(path: str | os.PathLike[str]) -> Path:
             raise StorageError(
                 f"{folder} belongs to another user; set JAXDIGITS_CACHE to a folder of your own"
             )
-        if hasattr(os, "getuid") and status.st_mode & 0o077:
-            folder.chmod(0o700)
+        if hasattr(os, "getuid") and status.st_mode & 0o022:
+            raise StorageError(
+                f"others may write to {folder}; take that right away, or set JAXDIGITS_CACHE to another"
+            )
     except OSError as error:
         raise StorageError(
             f"cannot use the folder {folder}: {error.strerror or error}; "

@@ -25,12 +25,12 @@ from jaxdigits import device as devices
 from jaxdigits.checkpoint import Model
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
-from jaxdigits.errors import DeviceError, DivergedError, UsageError
+from jaxdigits.errors import DeviceError, DivergedError
 from jaxdigits.evaluate import Evaluation, Evaluator
 from jaxdigits.executor import Executor, Pace
 from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer, make_schedule
-from jaxdigits.runs import RunFolder
+from jaxdigits.runs import RunFolder, refuse_taken
 from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
 
 __all__ = ["Progress", "TrainResult", "train"]
@@ -93,7 +93,8 @@ def train(
     Args:
       config: a configuration, or the name of a preset.
       on_epoch: called after each epoch with its metrics, as in `metrics.jsonl`.
-      on_progress: called a few times a second within an epoch.
+      on_progress: called a few times a second within an epoch, on a CPU; an accelerator is left alone
+        until the epoch is over.
       say: called with lines for people: the device, a cache that had to be mended.
       started: the `time.perf_counter` from which seconds count; by default now.
       **overrides: fields of the configuration to replace.
@@ -113,6 +114,7 @@ def train(
     say(f"Training on {devices.describe(device)}")
     clock.lap("startup")
     try:
+        refuse_taken(config)
         data = _load(config, say)
         folder = RunFolder(config)
         clock.lap("data")
@@ -125,9 +127,8 @@ def train(
         return run.finish(history, train_split, test)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
-        raise DeviceError(
-            f"{devices.describe(device)} failed: {reason}; a smaller --batch-size needs less"
-        ) from error
+        cure = "; a smaller --batch-size needs less memory" if "RESOURCE_EXHAUSTED" in reason else ""
+        raise DeviceError(f"{devices.describe(device)} failed: {reason}{cure}") from error
 
 
 class _Clock:
@@ -172,11 +173,7 @@ def _load(config: TrainConfig, say: Callable[[str], None]) -> _Splits:
         train_split, test = (
             Split(*(a[:n] for a in s)) for s, n in zip((train_split, test), _SMOKE, strict=True)
         )
-    held_out = min(config.validation, len(train_split.labels) // 4) if config.smoke else config.validation
-    if held_out >= len(train_split.labels):
-        raise UsageError(
-            f"--validation {held_out} leaves nothing to train on: there are {len(train_split.labels)} images"
-        )
+    held_out = min(config.validation, len(train_split.labels) // 4)
     if not held_out:
         return _Splits(data.name, train_split, None, test, data.class_names)
     # The same images whatever the seed, so that the validation of runs can be compared.
@@ -328,7 +325,9 @@ class _Run:
             "images_per_second": round(sums.images / seconds, 1),
         }
         if self.data.validation is not None:
+            self.clock.lap("train")
             validation = self.measure(self.data.validation)
+            self.clock.lap("evaluate")
             metrics |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
         return metrics
 
@@ -363,10 +362,12 @@ class _Run:
             "preset": config.preset,
             "seed": config.seed,
             "dataset": self.data.name,
+            "data_dir": configs.to_json(config)["data_dir"],
+            "smoke": config.smoke,
             "device": devices.describe(self.device),
             "versions": _versions(),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-            "epochs": len(history),
+            "epochs": step // self.updates_per_epoch,
             "steps": step,
             **figures,
             "seconds": self.clock.total(),

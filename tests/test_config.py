@@ -142,7 +142,8 @@ def test_what_is_in_range_survives_its_file(fields: dict[str, Any]):
     for name, value in fields.items():
         assert getattr(config, name) == (1 if name == "epochs" and config.smoke else value)
     saved = to_json(config)
-    assert read(json.dumps(saved)) == dataclasses.replace(config, run_dir=None)
+    assert saved["data_dir"] is None or Path(saved["data_dir"]).is_absolute()
+    assert read(json.dumps(saved)) == dataclasses.replace(config, run_dir=None, data_dir=saved["data_dir"])
     assert saved.keys() == set(FIELDS) - {"run_dir"}
 
 
@@ -249,3 +250,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
     for path in (tmp_path / "config.json", tmp_path):
         with pytest.raises(UsageError, match="cannot read the configuration"):
             from_json(path)
+
+
+def test_another_preset_brings_its_own_values():
+    assert resolve("standard", preset="fast") == PRESETS["fast"]

@@ -162,12 +162,6 @@ def test_a_misspelt_flag_names_the_nearest(capsys: Capture, flag: str):
     assert f"did you mean {flag}?" in refused(capsys, 2, "train", f"{flag[:-2]}{flag[-1]}", "1")
 
 
-def test_too_many_validation_images_are_refused(capsys: Capture, tmp_path: Path, small_set: Path):
-    arguments = ("--data-dir", small_set, "--validation", 600, "--run-dir", tmp_path / "run")
-    assert "--validation 600" in refused(capsys, 2, "train", *arguments)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_folder_that_holds_something_is_refused_and_kept(
     capsys: Capture, tmp_path: Path, tiny_run: TrainResult
 ):

@@ -108,16 +108,27 @@ def test_a_sum_is_the_known_one(tmp_path: Path):
 
 
 @posix
-@pytest.mark.parametrize("before", [None, 0o700, 0o755, 0o777, 0o1777])
-def test_a_private_folder_is_nobody_elses(tmp_path: Path, before: int | None):
+@pytest.mark.parametrize("before", [None, 0o700, 0o755])
+def test_a_private_folder_is_made_so_or_left_as_it_is(tmp_path: Path, before: int | None):
     folder = tmp_path / "folder"
     if before is not None:
         folder.mkdir()
         folder.chmod(before)
     assert private_folder(folder) == folder
-    assert mode(folder) & 0o777 == 0o700
+    assert mode(folder) & 0o777 == (before or 0o700)
     (folder / "kept").touch()
     assert names(private_folder(folder)) == ["kept"]
+
+
+@posix
+@pytest.mark.parametrize("before", [0o775, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused_and_left_as_it_is(tmp_path: Path, before: int):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(before)
+    with pytest.raises(StorageError, match=r"others may write.*JAXDIGITS_CACHE"):
+        private_folder(folder)
+    assert mode(folder) & 0o7777 == before
 
 
 def test_a_private_folder_is_made_with_its_parents(tmp_path: Path):

@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdigits import DivergedError, UsageError, train
+from jaxdigits import DivergedError, UsageError, train, training
+from jaxdigits.config import resolve
+from jaxdigits.executor import Executor
+from jaxdigits.runs import RunFolder
 from jaxdigits.training import Progress
 
 from .conftest import PACKAGED
@@ -71,6 +74,34 @@ def small_set(tmp_path):
     return folder
 
 
+def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
+    programs = []
+
+    class Counted(Executor):
+        def __init__(self, *arguments, any_count):
+            assert any_count  # as it is on a CPU
+            super().__init__(*arguments, any_count=False)
+            programs.append(self._programs)
+
+    monkeypatch.setattr(training, "Executor", Counted)
+    overrides = {"data_dir": str(small_set(tmp_path)), "epochs": 3, "batch_size": 16}
+    result = train("fast", run_dir=str(tmp_path / "run"), **overrides)
+    assert [metrics["images"] for metrics in result.history] == [200] * 3
+    assert [set(made) for made in programs] == [{13}]
+
+
+def test_two_runs_cannot_have_one_folder(tmp_path):
+    config = resolve("fast", run_dir=str(tmp_path / "run"))
+    RunFolder(config)
+    with pytest.raises(UsageError, match="taken by another run"):
+        RunFolder(config)
+
+
+def test_a_small_set_keeps_most_of_its_images_for_training(tmp_path):
+    result = train("standard", epochs=1, data_dir=str(small_set(tmp_path)), run_dir=str(tmp_path / "run"))
+    assert result.history[0]["images"] == 150
+
+
 def test_a_time_limit_stops_after_an_update_and_leaves_a_whole_run(tmp_path):
     result = smoke(tmp_path / "run", max_seconds=1e-3)
     assert result.summary["stopped_early"]
@@ -85,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("epochs", 0), ("epocs", 3), ("validation", 60_000), ("learning_rate", float("nan"))]
+    ("field", "value"), [("epochs", 0), ("epocs", 3), ("validation", -1), ("learning_rate", float("nan"))]
 )
 def test_a_bad_configuration_leaves_nothing_on_the_disk(tmp_path, field, value):
     with pytest.raises(UsageError):

@@ -66,7 +66,9 @@ def _run(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.contestant", description="Trains a peer.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers.contestant", description="Trains a peer."
+    )
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's own number")

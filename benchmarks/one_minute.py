@@ -69,7 +69,7 @@ def main(arguments: Arguments) -> None:
                     for name in chosen[0]["seconds"]
                 },
             }
-    print(protocol.save(f"one_minute-{arguments.preset}", runs, **summary))
+    print(protocol.save(f"one_minute-{arguments.preset}", runs, arguments.seeds, **summary))
 
 
 def _tell(run: dict[str, Any]) -> None:

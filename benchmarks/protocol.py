@@ -119,10 +119,22 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def save(name: str, runs: Any, **summary: Any) -> Path:
-    """Writes a result file, one a Python version: a shorter run never replaces a longer one's file."""
+def save(name: str, runs: Any, n: int, **summary: Any) -> Path:
+    """Writes a result file, one a Python version.
+
+    Args:
+      name: of the benchmark.
+      runs: every single run.
+      n: how often each contestant ran. Where the file that is there has more, this one is kept apart,
+        as a short form, which is not committed.
+      **summary: what the tables are made from.
+    """
     RESULTS.mkdir(exist_ok=True)
     tag = "python" + ".".join(platform.python_version_tuple()[:2])
     path = RESULTS / f"{name}-{tag}.json"
-    write_json(path, {"benchmark": name, "environment": environment(), "summary": summary, "runs": runs})
+    if path.exists() and json.loads(path.read_text())["n"] > n:
+        path = RESULTS / f"short-{name}-{tag}.json"
+    write_json(
+        path, {"benchmark": name, "n": n, "environment": environment(), "summary": summary, "runs": runs}
+    )
     return path

@@ -77,7 +77,8 @@ def main(arguments: Arguments) -> None:
                     flush=True,
                 )
             runs += turn
-    print(protocol.save("time_to_accuracy", runs, contestants=_summary(runs), left_out=sorted(left_out)))
+    summary = {"contestants": _summary(runs), "left_out": sorted(left_out)}
+    print(protocol.save("time_to_accuracy", runs, arguments.seeds, **summary))
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

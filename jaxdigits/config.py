@@ -101,7 +101,11 @@ def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
 
 
 PRESETS: dict[str, TrainConfig] = {
+    # `python train.py`: 99.52% of the test images (10 seeds, deviation 0.05), 34 s of training and 41 s in
+    # all on two CPU cores, Python 3.11 (benchmarks/results/one_minute-standard-python3.11.json).
     "standard": TrainConfig(),
+    # `python train.py --preset fast`: 98.94% (10 seeds, deviation 0.08), 3.1 s of training and 8 s in all
+    # on the same machine (benchmarks/results/time_to_accuracy-python3.11.json).
     "fast": TrainConfig(
         preset="fast",
         epochs=1,

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdigits import DivergedError, UsageError, train, training
+from jaxdigits import DivergedError, UsageError, plots, train, training
 from jaxdigits.config import resolve
 from jaxdigits.executor import Executor
 from jaxdigits.runs import RunFolder
@@ -136,3 +136,11 @@ def test_one_epoch_of_the_fast_preset_learns_mnist(tmp_path):
     result = train("fast", data_dir=str(PACKAGED), run_dir=str(tmp_path / "run"))
     assert result.summary["test_total"] == 10_000
     assert result.summary["test_accuracy"] > 0.98
+
+
+def test_every_mistake_counts_in_the_figure(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "mistakes", lambda _path, images, *_: drawn.append(len(images)))
+    summary = smoke(tmp_path / "run").summary
+    assert drawn == [summary["test_total"] - summary["test_correct"]]
+    assert drawn[0] > 40  # more than there is room for

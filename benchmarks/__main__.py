@@ -11,7 +11,11 @@ SHORT = (
     ("one_minute", "--preset", "fast", "--seeds", "2", "--cold", "1"),
     ("one_minute", "--seeds", "1", "--cold", "0"),
     ("time_to_accuracy", "--seeds", "2"),
+    ("ablation", "--seeds", "1"),
+    ("predict_speed", "--rounds", "2"),
+    ("gpu_compile", "--rounds", "1"),
 )
+LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 
 
 def main() -> None:
@@ -20,7 +24,7 @@ def main() -> None:
     for name, *arguments in SHORT:
         print(f"\n{name}", flush=True)
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False)  # noqa: S603
-        worst = worst or done.returncode
+        worst = worst or (done.returncode if done.returncode != LEFT_OUT else 0)
     sys.exit(worst)
 
 

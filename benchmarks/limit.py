@@ -53,15 +53,27 @@ def operations(config: TrainConfig, classes: int = 10) -> dict[str, int]:
 
 
 def training_operations(config: TrainConfig) -> int:
-    """Those of one image in an update: the first layer has no gradient towards its input."""
+    """Those of one image in an update.
+
+    The first layer has no gradient towards its input; if it is kept as it is, it has none at all, and the
+    second has none towards its input either.
+    """
     layers = operations(config)
-    return 3 * sum(layers.values()) - layers["convolution 1"]
+    first, second = layers["convolution 1"], layers["convolution 2"]
+    return 3 * sum(layers.values()) - (2 * first + second if config.stem == "whitened" else first)
 
 
 def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
     """The step and its parts, each as a function that does `updates` of them and waits."""
     platform = jax.local_devices()[0].platform
-    network = build(config.channels, config.hidden, 10, form=fastest_form(platform), dtype=config.dtype)
+    network = build(
+        config.channels,
+        config.hidden,
+        10,
+        form=fastest_form(platform),
+        dtype=config.dtype,
+        fixed_stem=config.stem == "whitened",
+    )
     optimizer = make_optimizer(config, 10_000)
     split = dataset.load("mnist").train
     n, batch = len(split.labels), config.batch_size

@@ -31,11 +31,19 @@ class Arguments:
     """Cold runs, with seeds from 0."""
 
 
-def train(preset: str, seed: int, cache: Path) -> dict[str, Any]:
-    """One training in a fresh process: its summary, its history and what the system measured."""
+def train(preset: str, *flags: str, seed: int, cache: Path) -> dict[str, Any]:
+    """One training in a fresh process: its summary, its history and what the system measured.
+
+    Args:
+      preset: what to train.
+      *flags: further flags of `train.py`.
+      seed: of the run.
+      cache: the folder of prepared data and compiled programs.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = ["train.py", "--quiet", "--preset", preset, "--seed", str(seed), "--run-dir", str(run)]
+        command += flags
         _, measured = protocol.run(command, JAXDIGITS_CACHE=str(cache))
         summary = json.loads((run / "summary.json").read_text())
         lines = (run / "metrics.jsonl").read_text().splitlines()
@@ -47,14 +55,13 @@ def main(arguments: Arguments) -> None:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.cold):
-            result = train(arguments.preset, seed, Path(folder) / f"cold-{seed}")
+            result = train(arguments.preset, seed=seed, cache=Path(folder) / f"cold-{seed}")
             runs.append({"caches": "cold"} | result)
             _tell(runs[-1])
         warm = Path(folder) / "warm"
-        train("fast", 0, warm)  # prepares the data
-        train(arguments.preset, 0, warm)  # compiles the programs
+        train(arguments.preset, seed=0, cache=warm)  # prepares the data and compiles the programs
         for seed in range(arguments.seeds):
-            runs.append({"caches": "warm"} | train(arguments.preset, seed, warm))
+            runs.append({"caches": "warm"} | train(arguments.preset, seed=seed, cache=warm))
             _tell(runs[-1])
     summary: dict[str, Any] = {"preset": arguments.preset}
     for caches in ("cold", "warm"):

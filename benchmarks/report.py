@@ -5,6 +5,7 @@
 Nothing in the tables is written by hand: what stands between two markers comes from `results/`.
 """
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -43,19 +44,21 @@ def limit() -> str:
     rows = []
     for result in results("limit"):
         for preset, summary in result["summary"].items():
-            parts = summary["milliseconds"]
-            times = [
-                parts[name]["mean"] for name in ("forward", "forward and gradients", "without augmentation")
-            ]
-            whole = parts["whole step"]["mean"]
-            steps = [times[0], times[1] - times[0], times[2] - times[1], whole - times[2]]
+            whole = summary["milliseconds"]["whole step"]["mean"]
             rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
             rows.append(
                 [where(result), f"`{preset}`", rate, f"{summary['share']:.0%}", f"{whole:.2f}"]
-                + [f"{max(0.0, step):.2f}" for step in steps]
+                + [f"{step:.2f}" for step in _steps(summary)]
             )
     head = ["", "preset", "GFLOP/s", "share", "step, ms", "forward", "gradients", "optimizer", "augmentation"]
     return table(head, rows)
+
+
+def _steps(summary: dict[str, Any]) -> list[float]:
+    """Milliseconds of forward, gradients, optimizer and augmentation: differences of nested parts."""
+    parts = ("forward", "forward and gradients", "without augmentation", "whole step")
+    times = [0.0, *(summary["milliseconds"][part]["mean"] for part in parts)]
+    return [max(0.0, late - early) for early, late in itertools.pairwise(times)]
 
 
 def one_minute() -> str:
@@ -84,10 +87,11 @@ def one_minute() -> str:
 
 
 def time_to_accuracy() -> str:
-    """The contestants side by side."""
-    rows = []
-    for result in results("time_to_accuracy"):
+    """The contestants side by side: whole trainings, and who reached which accuracy when."""
+    rows, reached = [], []
+    for result in results("time_to_accuracy-*"):
         for name, summary in result["summary"]["contestants"].items():
+            ratio = summary["ratio_of_training"]
             rows.append(
                 [
                     where(result),
@@ -95,10 +99,98 @@ def time_to_accuracy() -> str:
                     number(summary["test_accuracy"], ".2f", 100),
                     number(summary["train_seconds"]),
                     number(summary["wall_seconds"], ".1f"),
-                    f"{summary['ratio_of_training']:.2f}",
+                    "" if ratio is None else f"{ratio:.2f}",
                 ]
             )
-    return table(["", "", "test accuracy, %", "training, s", "process, s", "training, ratio to ours"], rows)
+        for accuracy, found in result["summary"]["accuracies"].items():
+            for name, peer in found["peers"].items():
+                line = [where(result), accuracy, found["ours"], name, f"{peer['reached']} of {peer['of']}"]
+                if peer["reached"]:
+                    line += [number(peer["train_seconds"], ".1f")]
+                    line += [f"{peer['ratio_of_training']:.1f}", f"{peer['ratio_of_process']:.1f}"]
+                else:
+                    line += ["", "", ""]
+                reached.append(line)
+    head = ["", "", "test accuracy, %", "training, s", "process, s", "training, ratio to `fast`"]
+    whole = table(head, rows)
+    head = ["", "to", "ours", "peer", "reached by", "training, s", "ratio of training", "ratio of process"]
+    return f"{whole}\n\n{table(head, reached)}"
+
+
+def ablation() -> str:
+    """The ladders: a rung a line."""
+    rows = []
+    for preset in ("fast", "standard"):
+        for result in results(f"ablation-{preset}"):
+            for name, rung in result["summary"]["rungs"].items():
+                rows.append(
+                    [
+                        f"`{preset}`, {where(result)}",
+                        name,
+                        number(rung["validation_accuracy"], ".2f", 100),
+                        number(rung["validation_loss"], ".4f"),
+                        number(rung["train_seconds"]),
+                    ]
+                )
+    head = ["", "rung", "validation accuracy, %", "validation loss, nats", "training, s"]
+    return table(head, rows)
+
+
+def predict_speed() -> str:
+    """Prediction: whole processes, single pictures and batches, and what was set as a goal."""
+    rows, goals = [], []
+    for result in results("predict_speed"):
+        summary = result["summary"]
+        for caches, words in (("cold", "nothing compiled before"), ("warm", "compiled before")):
+            figures = summary["process"][caches]
+            seconds, memory = number(figures["wall_seconds"]), f"{figures['peak_memory_mib']['mean']:.0f}"
+            rows.append([where(result), f"`predict.py`, {words}", seconds, *[""] * 5, memory])
+        for name, figures in summary["contestants"].items():
+            kinds = ("file_seconds", "array_seconds", "single_seconds")
+            single = [latency(figures[kind]) if kind in figures else "" for kind in kinds]
+            rate, memory = number(figures["images_per_second"], ".0f"), figures["peak_memory_mib"]["mean"]
+            ratio = f"{figures['ratio_of_seconds']:.2f}"
+            rows.append([where(result), name, "", *single, rate, ratio, f"{memory:.0f}"])
+        for goal in summary["targets"]:
+            met = "met" if goal["met"] else "**not met**"
+            goals.append([where(result), goal["name"], f"{goal['value']:.2f}", met])
+    head = ["", "", "process, s", "picture file, ms", "28x28 array, ms", "network alone, ms", "images/s"]
+    figures = table([*head, "seconds, ratio to ours", "MiB"], rows)
+    return f"{figures}\n\n{table(['', 'goal', 'measured', ''], goals)}"
+
+
+def latency(value: dict[str, float]) -> str:
+    """Median and 95th percentile."""
+    return f"{value['median']:.2f}, 95% {value['p95']:.2f}"
+
+
+def gpu_compile() -> str:
+    """What the compiler made of the training for GPUs, and what that would cost there."""
+    rows, assumptions = [], ""
+    for result in results("gpu_compile"):
+        summary = result["summary"]
+        assumptions = "; ".join(summary["assumptions"])
+        launch = summary["microseconds_per_kernel"]
+        for program in summary["programs"]:
+            kinds, epoch = program["kernels"], program["estimated_epoch_seconds"]
+            rows.append(
+                [
+                    where(result),
+                    summary["gpus"][program["gpu"]],
+                    f"`{program['preset']}`",
+                    number(program["seconds_to_compile"], ".1f"),
+                    f"{program['temporary_bytes'] / 2**20:.1f}",
+                    f"{sum(kinds.values())}",
+                    f"{kinds.get('cudnn', 0)}",
+                    f"{program['bytes_per_update'] / 1e6:.1f}",
+                    f"{program['operations_per_update'] / 1e9:.2f}",
+                    f"{epoch['low']:.2f} to {epoch['high']:.2f}",
+                ]
+            )
+        assumptions += f"; a launch takes {launch['low']:g} to {launch['high']:g} microseconds"
+    head = ["", "GPU", "preset", "compiled in, s", "temporaries, MiB", "kernels an update", "of them cuDNN"]
+    figures = table([*head, "MB an update", "GFLOP an update", "epoch, s: an estimate"], rows)
+    return f"{figures}\n\nNothing of this was run. Assumed for the estimate: {assumptions}."
 
 
 def hardware() -> str:
@@ -111,49 +203,91 @@ def hardware() -> str:
     return f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB, no GPU."
 
 
-def plot(path: Path) -> None:
-    """Accuracy against seconds of training, a point a run."""
+def _canvas(width: float, height: float) -> Any:
+    """An empty figure, in inches, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for marker, result in zip("os^", results("time_to_accuracy"), strict=False):
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, name: str) -> None:
+    with atomic_write(RESULTS / name) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+
+
+_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")  # Okabe and Ito
+
+
+def plot_accuracy() -> None:
+    """Error against seconds of training, a point a run or, of peers with several epochs, a line."""
+    figure, axes = _canvas(8.5, 5)
+    colours: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for result in results("time_to_accuracy-*"):
         python = result["environment"]["versions"]["python"].rpartition(".")[0]
-        for colour, name in zip(
-            ("#0072B2", "#D55E00", "#009E73"), result["summary"]["contestants"], strict=False
-        ):
-            runs = [run for run in result["runs"] if run["contestant"] == name]
-            axes.plot(
-                [run["train_seconds"][-1] for run in runs],
-                [100 * run["test_accuracy"][-1] for run in runs],
-                marker,
-                color=colour,
-                alpha=0.7,
-                label=f"{name}, Python {python}",
-            )
-    axes.axhline(98.15, color="grey", linewidth=1, linestyle="--")
-    axes.annotate("98.15%: the Keras CNN's claim, after about a minute on a GPU", (0.02, 98.17), color="grey",
-                  xycoords=("axes fraction", "data"), fontsize=9)  # fmt: skip
-    axes.set(xlabel="seconds of training, two CPU cores", ylabel="test accuracy, %", xlim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="center right")
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png")
+        marker = versions.setdefault(python, "os^"[len(versions) % 3])
+        for name in result["summary"]["contestants"]:
+            label = f"{name}, Python {python}"
+            shown = label in colours
+            colour = colours.setdefault(label, _COLOURS[len({*colours}) % len(_COLOURS)])
+            for run in (run for run in result["runs"] if run["contestant"] == name):
+                errors = [100 * (1 - accuracy) for accuracy in run["test_accuracy"]]
+                axes.plot(run["train_seconds"], errors, marker=marker, color=colour, alpha=0.6,
+                          markersize=5, linewidth=1, label=None if shown else label)  # fmt: skip
+                shown = True
+    axes.axhline(1.85, color="grey", linewidth=1, linestyle="--")
+    axes.annotate("98.15% right: the Keras CNN's claim, after about a minute on a GPU", (0.02, 1.9),
+                  color="grey", xycoords=("axes fraction", "data"), fontsize=9)  # fmt: skip
+    axes.set(
+        xlabel="seconds of training on two CPU cores", ylabel="test error, %", xscale="log", yscale="log"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.set_yticks([0.5, 1, 2, 4])
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, "time_to_accuracy.png")
+
+
+def plot_limit() -> None:
+    """Where the milliseconds of an update go, a bar a preset, and what products alone would take."""
+    figure, axes = _canvas(8.5, 3.2)
+    names = ("forward", "gradients", "optimizer", "augmentation")
+    labels = []
+    for result in results("limit"):
+        for preset, summary in result["summary"].items():
+            python = result["environment"]["versions"]["python"].rpartition(".")[0]
+            labels.append(f"{preset}\nPython {python}")
+            left, place = 0.0, len(labels) - 1
+            for colour, name, value in zip(_COLOURS[:1] + _COLOURS[2:], names, _steps(summary), strict=False):
+                axes.barh(place, value, left=left, color=colour, label=name if place == 0 else None)
+                left += value
+            ideal = summary["share"] * summary["milliseconds"]["whole step"]["mean"]
+            axes.plot([ideal, ideal], [place - 0.42, place + 0.42], color="black", linewidth=2,
+                      label="its products at the machine's rate" if place == 0 else None)  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds an update")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    _save(figure, "limit.png")
 
 
 def main() -> None:
-    """Writes the tables into README.md, and the plot."""
+    """Writes the tables into README.md, and the plots."""
     text = README.read_text("utf-8")
-    for make in (hardware, limit, one_minute, time_to_accuracy):
+    for make in (hardware, limit, one_minute, time_to_accuracy, ablation, predict_speed, gpu_compile):
         pattern = rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)"
         content = make()
         text = re.sub(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text, flags=re.S)
     with atomic_write(README) as file:
         file.write(text.encode())
-    if results("time_to_accuracy"):
-        plot(RESULTS / "time_to_accuracy.png")
+    plot_accuracy()
+    plot_limit()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
+    from jaxdigits.reading import Reading, read
     from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict
     from jaxdigits.training import TrainResult, train
 
@@ -36,6 +37,8 @@ _HOMES = {
     "JaxdigitsError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Reading": "reading",
+    "read": "reading",
     "Prediction": "recognizer",
     "Predictions": "recognizer",
     "Recognizer": "recognizer",
@@ -53,6 +56,7 @@ __all__ = [
     "JaxdigitsError",
     "Prediction",
     "Predictions",
+    "Reading",
     "Recognizer",
     "StorageError",
     "TrainConfig",
@@ -61,6 +65,7 @@ __all__ = [
     "dataset",
     "load",
     "predict",
+    "read",
     "train",
 ]
 

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import json
 import os
 import re
 import sys
@@ -22,7 +21,7 @@ _STARTED = time.perf_counter()  # the first moment that this process can see for
 import tyro  # noqa: E402
 
 from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
-from jaxdigits.errors import JaxdigitsError, StorageError, UsageError  # noqa: E402
+from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError  # noqa: E402
 
 __all__ = ["main", "predict", "train"]
 
@@ -45,11 +44,18 @@ class PredictArguments:
     """Reads the digit in each picture: prints the file, the digit and its probability."""
 
     pictures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
-    """Picture files, of any kind that Pillow reads; one digit in each."""
+    """Picture files, folders of them, patterns such as 'scans/*.png', or - for standard input; one digit in
+    each picture."""
     model: str | None = None
     """A run folder or a model file; by default the model that comes with the package."""
     json: bool = False
     """Prints a JSON object per picture, with all probabilities."""
+    invert: Literal["auto", "yes", "no"] = "auto"
+    """Whether the ink is darker than the paper: found out for each picture, yes, or no."""
+    raw: bool = False
+    """Takes 28x28 pictures, and no others, for the network's input as they are."""
+    show_preprocessed: Path | None = None
+    """A PNG file to draw into what the network saw of the first pictures, step by step."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
 
@@ -101,22 +107,22 @@ def predict(arguments: Sequence[str]) -> None:
     if not flags.pictures:
         raise UsageError("predict needs at least one picture; see jaxdigits predict --help")
     from jaxdigits import device, recognizer
+    from jaxdigits.prediction_report import PredictionReport
 
     device.select(flags.device)
     device.enable_compilation_cache()
-    predictions = recognizer.load(flags.model).predict_all(flags.pictures)
-    width = max(len(picture) for picture in flags.pictures)
-    for prediction in predictions:
-        if flags.json:
-            fields = {
-                "source": prediction.source,
-                "digit": prediction.digit,
-                "probability": prediction.probability,
-                "probabilities": prediction.probabilities.tolist(),
-            }
-            print(json.dumps(fields))
-        else:
-            print(f"{prediction.source:<{width}}  {prediction.name}  {prediction.probability:.2%}")
+    with PredictionReport(flags.pictures, as_json=flags.json, strip=flags.show_preprocessed) as report:
+        predictions = recognizer.load(flags.model).predict_iter(
+            list(flags.pictures),
+            invert={"auto": "auto", "yes": True, "no": False}[flags.invert],
+            raw=flags.raw,
+            on_error=report.on_error,
+            show=report.show,
+        )
+        for prediction in predictions:
+            report.on_prediction(prediction)
+    if report.errors:
+        sys.exit(DataError.exit_status)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict}

@@ -1,11 +1,13 @@
 """Random variations of training images: (key, images) to images, pure, inside the compiled step.
 
-An affine map of each image, drawn afresh at every use: shifted, stretched along both axes, slanted
-both ways (which is how a small rotation is made of two shears). It is computed as two passes of
-one-dimensional linear interpolation, rows and then columns (Catmull and Smith 1980, "3-D
-transformations of images in scanline order"), each a small matrix product: on a CPU three times
-faster than gathering pixels one by one.
+An affine map of each image, drawn afresh at every use: slanted both ways (which is how a small rotation
+is made of two shears), then shifted and stretched along both axes. Each part is a pass of linear
+interpolation along one axis (Catmull and Smith 1980, "3-D transformations of images in scanline order").
+No pixel is looked up by its address, which on a CPU would cost a third of the update that it feeds: a
+shear weighs whole shifted images, a stretch is a small matrix product.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,30 +32,32 @@ def random_affine(
       max_shift: the shift along each axis is uniform within this many pixels.
       max_scale: height and width are divided by factors uniform within this of 1.
       max_shear: rows slide by up to this share of their distance from the middle, columns likewise
-        the other way: a rotation by so many radians, nearly. 0 saves half of the work.
+        the other way: a rotation by so many radians, nearly.
     """
     batch, side = images.shape[:2]
     x = images.reshape(batch, side, side).astype(jnp.float32)
-    uniform = jax.random.uniform(key, (6, batch, 1, 1, 1), minval=-1.0, maxval=1.0)
-    shift_y, shift_x = max_shift * uniform[0], max_shift * uniform[1]
-    scale_y, scale_x = 1 + max_scale * uniform[2], 1 + max_scale * uniform[3]
+    uniform = jax.random.uniform(key, (5, batch, 1, 1), minval=-1.0, maxval=1.0)
     middle = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2
-    source = middle[None, None, None, :]
-    if max_shear == 0:
-        here = middle[None, None, :, None]
-        columns = _hat(scale_x * here + shift_x - source)[:, 0]
-        rows = _hat(scale_y * here + shift_y - source)[:, 0]
-        x = jnp.einsum("nyj,njk,nxk->nyx", rows, x, columns)
-    else:
-        shear_x = max_shear * uniform[4]
-        shear_y = -shear_x
-        outer, here = middle[None, :, None, None], middle[None, None, :, None]
-        # In the first pass `outer` is the row and `here` the new column, in the second the reverse.
-        columns = _hat(scale_x * here + shear_x * outer + shift_x - source)
-        x = jnp.einsum("nyxk,nyk->nyx", columns, x)
-        rows = _hat(scale_y * here + shear_y * outer + shift_y - source)
-        x = jnp.einsum("nxyk,nkx->nyx", rows, x)
-    return x[..., None]
+    if max_shear > 0:
+        reach = math.ceil(max_shear * (side - 1) / 2)
+        slide = max_shear * uniform[4] * middle  # [batch, 1, side]: pixels
+        x = _slide(x, slide.swapaxes(1, 2), reach)
+        x = _slide(x.swapaxes(1, 2), -slide.swapaxes(1, 2), reach).swapaxes(1, 2)
+    here, source = middle[:, None], middle[None, :]
+    rows = _hat((1 + max_scale * uniform[0]) * here + max_shift * uniform[1] - source)
+    columns = _hat((1 + max_scale * uniform[2]) * source + max_shift * uniform[3] - here)
+    return (rows @ (x @ columns))[..., None]
+
+
+def _slide(
+    x: Float[Array, "batch side side"], distance: Float[Array, "batch side 1"], reach: int
+) -> Float[Array, "batch side side"]:
+    """Each row moved left by its own distance in pixels, at most `reach` either way."""
+    side = x.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (0, 0), (reach, reach)))
+    shifts = range(-reach, reach + 1)
+    moved = sum(_hat(distance - by) * padded[:, :, reach + by : reach + by + side] for by in shifts)
+    return jnp.asarray(moved)
 
 
 def _hat(distance: Array) -> Array:

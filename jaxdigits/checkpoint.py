@@ -33,6 +33,7 @@ class Model:
       params: its weights, nested dictionaries of float32 NumPy arrays.
       channels: output channels of its convolutions.
       hidden: units of its hidden layer.
+      views: how many views of a picture it is asked for, as `TrainConfig.views`.
       class_names: a name for each class.
       dataset: the data set that it was trained on.
       config: the configuration of its training, as `config.json` has it.
@@ -42,6 +43,7 @@ class Model:
     params: Params
     channels: tuple[int, ...]
     hidden: int
+    views: int
     class_names: tuple[str, ...]
     dataset: str
     config: dict[str, Any]
@@ -65,6 +67,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         "format": _FORMAT,
         "channels": list(model.channels),
         "hidden": model.hidden,
+        "views": model.views,
         "class_names": list(model.class_names),
         "dataset": model.dataset,
         "config": model.config,
@@ -122,6 +125,9 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
     channels, hidden, names = tuple(about["channels"]), about["hidden"], tuple(about["class_names"])
     if not all(type(size) is int and 0 < size <= 65_536 for size in (*channels, hidden)):
         raise ValueError("the sizes of its layers are no positive integers")
+    views = about["views"]
+    if type(views) is not int or views not in (1, 5, 9):
+        raise ValueError(f"it asks for {views!r} views of a picture")
     if not 2 <= len(channels) <= 4 or not 2 <= len(names) <= 1000:
         raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
     if not all(isinstance(name, str) for name in names):
@@ -142,7 +148,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
             raise ValueError(f"{name} has values that are not finite")
     params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in expected])
     config, figures = dict(about["config"]), dict(about["figures"])
-    return Model(params, channels, hidden, names, str(about["dataset"]), config, figures)
+    return Model(params, channels, hidden, views, names, str(about["dataset"]), config, figures)
 
 
 def _named(params: Params) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from jaxdigits.errors import UsageError
 
-__all__ = ["PRESETS", "Preset", "TrainConfig", "from_json", "resolve", "to_json"]
+__all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "from_json", "resolve", "to_json"]
 
 Preset = Literal["fast", "standard"]
+Stem = Literal["whitened", "tuned", "random"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,16 @@ class TrainConfig:
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
-    epochs: int = 9
+    epochs: int = 10
     """Passes over the training images."""
     batch_size: int = 64
     """Images per update."""
     learning_rate: float = 3e-3
     """Peak of the one-cycle schedule."""
+    beta1: float = 0.9
+    """AdamW: how much of the running mean of the gradients each update keeps."""
+    beta2: float = 0.99
+    """AdamW: the same of their squares. A short run has no time to average over thousands."""
     weight_decay: float = 0.05
     """Decoupled weight decay of AdamW, per unit of learning rate; not for biases."""
     label_smoothing: float = 0.05
@@ -41,14 +46,19 @@ class TrainConfig:
     """Augmentation: largest random shift, in pixels, along each axis."""
     max_scale: float = 0.1
     """Augmentation: largest random change of width and of height, as a share of it."""
-    max_shear: float = 0.0
+    max_shear: float = 0.15
     """Augmentation: largest random slant, in pixels per pixel; rotates by the like angle in radians."""
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (16, 64, 64)
     """Output channels of the convolutions."""
+    stem: Stem = "whitened"
+    """First convolution: filters that whiten the training images' patches, kept; or trained on from there;
+    or drawn at random and trained."""
     hidden: int = 128
     """Units of the hidden dense layer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the network's products; weights and sums stay float32."""
+    views: int = 5
+    """Test-time augmentation: averages the answer over the image and its shifts by a pixel; 1, 5 or 9."""
     seed: int = 0
     """Decides every random choice of the run: weights, order of the images, augmentation."""
     dataset: str = "mnist"
@@ -63,6 +73,8 @@ class TrainConfig:
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
     """Folder of this run, new or empty. By default a new one under runs/."""
+    max_updates: int | None = None
+    """Shortens the training, schedule and all, to this many updates; less than an epoch will do."""
     max_seconds: float | None = None
     """Ends training with the update that passes this many seconds since the command began, and saves."""
     smoke: bool = False
@@ -76,17 +88,23 @@ class TrainConfig:
         _check("epochs", self.epochs, 1 <= self.epochs <= 100_000, "1 to 100000")
         _check("batch_size", self.batch_size, 1 <= self.batch_size <= 65_536, "1 to 65536")
         _check("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1e9, "above 0, at most 1e9")
+        _check("beta1", self.beta1, 0 <= self.beta1 < 1, "0 to below 1")
+        _check("beta2", self.beta2, 0 <= self.beta2 < 1, "0 to below 1")
         _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
         _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to below 1")
         _check("max_shift", self.max_shift, 0 <= self.max_shift <= 14, "0 to 14")
         _check("max_scale", self.max_scale, 0 <= self.max_scale <= 0.9, "0 to 0.9")
         _check("max_shear", self.max_shear, 0 <= self.max_shear <= 0.9, "0 to 0.9")
         _check("channels", self.channels, _sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
+        _check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")
         _check("hidden", self.hidden, 1 <= self.hidden <= 65_536, "1 to 65536")
         _check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
+        _check("views", self.views, self.views in (1, 5, 9), "1, 5 or 9")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("validation", self.validation, self.validation >= 0, "0 or more")
         _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
+        most = self.max_updates
+        _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
         limit = self.max_seconds
         _check("max_seconds", limit, limit is None or 0 < limit < math.inf, "above 0")
 
@@ -110,10 +128,14 @@ PRESETS: dict[str, TrainConfig] = {
         preset="fast",
         epochs=1,
         learning_rate=0.006,
+        beta1=0.8,
+        beta2=0.95,
         weight_decay=0.0,
         max_shift=0.0,
         max_scale=0.0,
-        channels=(16, 32),
+        max_shear=0.0,
+        channels=(8, 32),
+        views=1,
         validation=0,
     ),
 }
@@ -177,7 +199,9 @@ _IN_WORDS: dict[type, str] = {
 def _typed(name: str, value: Any) -> Any:
     """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
     kinds: tuple[type, ...] = (type(getattr(PRESETS["standard"], name)),)
-    if name == "max_seconds":
+    if name == "max_updates":
+        kinds = (int, type(None))
+    elif name == "max_seconds":
         kinds = (float, type(None))
     elif name in ("data_dir", "run_dir"):
         kinds = (str, type(None))

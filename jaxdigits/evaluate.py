@@ -15,7 +15,32 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxdigits.model import Network, Params
 
-__all__ = ["Evaluation", "Evaluator", "wilson_interval"]
+__all__ = ["Evaluation", "Evaluator", "average_views", "shift", "views_of", "wilson_interval"]
+
+# Down and right, in pixels: the image itself, its four neighbours, the four corners.
+_SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+def shift(images: UInt8[np.ndarray, "n 28 28 1"], down: int, right: int) -> UInt8[np.ndarray, "n 28 28 1"]:
+    """The images moved by so many pixels, less than 28; what comes in is black."""
+    moved = np.zeros_like(images)
+    rows, columns = (slice(max(by, 0), 28 + min(by, 0)) for by in (down, right))
+    from_rows, from_columns = (slice(max(-by, 0), 28 - max(by, 0)) for by in (down, right))
+    moved[:, rows, columns] = images[:, from_rows, from_columns]
+    return moved
+
+
+def views_of(images: UInt8[np.ndarray, "n 28 28 1"], count: int) -> list[UInt8[np.ndarray, "n 28 28 1"]]:
+    """The images, and shifts of them by a pixel: `count` views in all, at most 9."""
+    return [shift(images, *by) if any(by) else images for by in _SHIFTS[:count]]
+
+
+def average_views(logits: Float[np.ndarray, "views n classes"]) -> Float[np.ndarray, "n classes"]:
+    """The mean of the views' log-probabilities: of one view, its logits as they are."""
+    if len(logits) == 1:
+        return logits[0]
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).mean(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +103,10 @@ class Evaluator:
       params: its parameters, or their shapes.
       batch_size: images per call of the compiled program.
       portion: images that go through the network together within the call, a divisor of the batch
-        size. On a CPU some hundred stay in its cache, and take half the time of all at once.
+        size. On a CPU some sixty stay in its cache, and take half the time of all at once.
     """
 
-    def __init__(self, network: Network, params: Params, batch_size: int = 4096, portion: int = 128):
+    def __init__(self, network: Network, params: Params, batch_size: int = 4096, portion: int = 64):
         def apply(params: Params, images: jax.Array) -> jax.Array:
             portions = images.reshape(-1, portion, *images.shape[1:])
             logits = jax.lax.map(lambda images: network.apply(params, images), portions)
@@ -104,9 +129,13 @@ class Evaluator:
             batches.append(self._program(params, batch))
         return np.concatenate(jax.device_get(batches))[: len(images)]
 
-    def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray) -> Evaluation:
-        """Evaluates the parameters on a split: images uint8 [n, 28, 28, 1], labels integers [n]."""
-        return Evaluation(self.logits(params, images), labels)
+    def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray, views: int = 1) -> Evaluation:
+        """Evaluates the parameters on a split: images uint8 [n, 28, 28, 1], labels integers [n].
+
+        With several `views` the answer to an image is the average over it and shifts of it by a pixel.
+        """
+        logits = [self.logits(params, view) for view in views_of(images, views)]
+        return Evaluation(average_views(np.stack(logits)), labels)
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:

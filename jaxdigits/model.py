@@ -9,8 +9,8 @@
 
 The plan is LeNet's (LeCun et al. 1998, "Gradient-based learning applied to document recognition"),
 with a first convolution of 6x6 pixels and stride 2 in place of the first pooling (Springenberg et
-al. 2015, "Striving for simplicity"). What is random about training, augmentation and batches, is left to
-`augment` and `step`.
+al. 2015, "Striving for simplicity"). Where its filters come from, if they are not drawn, is left to
+`whitening`, and what is random about training, augmentation and batches, to `augment` and `step`.
 """
 
 import math
@@ -50,7 +50,12 @@ def space_to_depth(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "batch 14 1
 
 
 def patches(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns 9*channels"]:
-    """Every 3x3 window of each image, flattened: the left side of a convolution's product."""
+    """Every 3x3 window of each image, flattened: the left side of a convolution's product.
+
+    The images are computed to the end first: XLA would compute what leads to them for each of the nine
+    shifts again.
+    """
+    x = jax.lax.optimization_barrier(x)
     rows, columns = x.shape[1] - 2, x.shape[2] - 2
     windows = [x[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
     return jnp.concatenate(windows, axis=-1)
@@ -101,11 +106,11 @@ def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "ba
     return jnp.maximum(x[:, :, 0:columns:2], x[:, :, 1:columns:2])
 
 
-def _he_normal(random: Random, *shape: int) -> np.ndarray | jax.Array:
-    if random is None:
+def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray | jax.Array:
+    if random is None or gain == 0:
         return jnp.zeros(shape, jnp.float32)
     fan_in = math.prod(shape[:-1])
-    return (random.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)).astype(np.float32)
+    return (random.standard_normal(shape, np.float32) * gain * math.sqrt(2 / fan_in)).astype(np.float32)
 
 
 class Conv(nnx.Module):
@@ -116,8 +121,8 @@ class Conv(nnx.Module):
     slower (jax-ml/jax issue 12868).
     """
 
-    def __init__(self, inputs: int, outputs: int, *, form: Form, random: Random):
-        self.kernel = nnx.Param(_he_normal(random, 3, 3, inputs, outputs))
+    def __init__(self, inputs: int, outputs: int, *, gain: float, form: Form, random: Random):
+        self.kernel = nnx.Param(_he_normal(random, 3, 3, inputs, outputs, gain=gain))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
         self.form = form
 
@@ -136,8 +141,8 @@ class Conv(nnx.Module):
 class Dense(nnx.Module):
     """A dense layer, in the number format of its input."""
 
-    def __init__(self, inputs: int, outputs: int, *, random: Random):
-        self.kernel = nnx.Param(_he_normal(random, inputs, outputs))
+    def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0, random: Random):
+        self.kernel = nnx.Param(_he_normal(random, inputs, outputs, gain=gain))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
@@ -154,9 +159,12 @@ class CNN(nnx.Module):
       classes: how many classes there are.
       form: how convolutions are computed; it does not change the weights.
       dtype: number format of the activations; weights and logits are float32.
+      fixed_stem: whether the first convolution is a given one, not to be trained. Then nothing is
+        differentiated with respect to its output either, which is a third of an update's work.
       random: the source of the initial weights: normal, scaled by the inputs (He et al. 2015, "Delving
-        deep into rectifiers"), biases 0. Drawn by NumPy: drawn in a compiled
-        program, they cost a cold start 1.8 s on two CPU cores. None gives zeros.
+        deep into rectifiers"), those of the convolutions behind the first by a quarter of it; the
+        output layer and the biases are 0. Drawn by NumPy: drawn in a compiled program, they cost a
+        cold start 1.8 s on two CPU cores. None gives zeros.
     """
 
     def __init__(
@@ -167,15 +175,16 @@ class CNN(nnx.Module):
         *,
         form: Form = "direct",
         dtype: str = "float32",
+        fixed_stem: bool = False,
         random: Random,
     ):
-        inputs = (4, *channels)
-        pairs = zip(inputs, channels, strict=False)
-        self.convs = nnx.List([Conv(a, b, form=form, random=random) for a, b in pairs])
+        sizes, gains = (4, *channels), (1.0, *[0.25] * (len(channels) - 1))
+        layers = zip(sizes, channels, gains, strict=False)
+        self.convs = nnx.List([Conv(a, b, gain=g, form=form, random=random) for a, b, g in layers])
         side = 5 - 2 * (len(channels) - 2)
         self.hidden = Dense(side * side * channels[-1], hidden, random=random)
-        self.output = Dense(hidden, classes, random=random)
-        self.dtype = dtype
+        self.output = Dense(hidden, classes, gain=0.0, random=random)
+        self.dtype, self.fixed_stem = dtype, fixed_stem
 
     def __call__(
         self, images: UInt8[Array, "batch 28 28 1"] | Float[Array, "batch 28 28 1"]
@@ -187,6 +196,8 @@ class CNN(nnx.Module):
             x = conv(x)
             # The bias and the ReLU commute with the maximum, and cost a quarter behind it.
             x = nnx.relu((max_pool(x) if index == 1 else x) + conv.bias[...].astype(x.dtype))
+            if index == 0 and self.fixed_stem:
+                x = jax.lax.stop_gradient(x)
         x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
         return self.output(x).astype(jnp.float32)
 
@@ -195,29 +206,38 @@ class Network(NamedTuple):
     """A CNN split into pure functions, as compiled code wants it.
 
     Attributes:
-      init: a seed to fresh parameters.
+      init: a seed, and the kernel and the bias of the first convolution or None, to fresh parameters.
       apply: parameters and images [batch, 28, 28, 1], with pixels from 0 to 255, to float32 logits
         [batch, classes].
       shapes: the parameters' shapes and dtypes, in the same tree.
     """
 
-    init: Callable[[int], Params]
+    init: Callable[..., Params]
     apply: Callable[[Params, jax.Array], jax.Array]
     shapes: Params
 
 
 def build(
-    channels: tuple[int, ...], hidden: int, classes: int, *, form: Form, dtype: str = "float32"
+    channels: tuple[int, ...],
+    hidden: int,
+    classes: int,
+    *,
+    form: Form,
+    dtype: str = "float32",
+    fixed_stem: bool = False,
 ) -> Network:
     """The network of these sizes as pure functions. Arguments as for `CNN`."""
 
     def make(random: Random) -> CNN:
-        return CNN(channels, hidden, classes, form=form, dtype=dtype, random=random)
+        return CNN(channels, hidden, classes, form=form, dtype=dtype, fixed_stem=fixed_stem, random=random)
 
     graph, shapes = nnx.split(nnx.eval_shape(lambda: make(None)))
 
-    def init(seed: int) -> Params:
-        return nnx.to_pure_dict(nnx.state(make(np.random.default_rng(seed)), nnx.Param))
+    def init(seed: int, stem: tuple[np.ndarray, np.ndarray] | None = None) -> Params:
+        params = nnx.to_pure_dict(nnx.state(make(np.random.default_rng(seed)), nnx.Param))
+        if stem is not None:
+            params["convs"][0] = dict(zip(("kernel", "bias"), stem, strict=True))
+        return params
 
     def apply(params: Params, images: jax.Array) -> jax.Array:
         return nnx.merge(graph, params)(images)

@@ -4,6 +4,7 @@ import jax
 import optax
 
 from jaxdigits.config import TrainConfig
+from jaxdigits.model import Params
 
 __all__ = ["make_optimizer", "make_schedule"]
 
@@ -24,12 +25,21 @@ def make_optimizer(config: TrainConfig, updates: int) -> optax.GradientTransform
     """AdamW under the one-cycle schedule, for a run of `updates` updates.
 
     Loshchilov and Hutter 2019, "Decoupled weight decay regularization". Only matrices and kernels
-    decay; a bias has nothing to gain from it.
+    decay; a bias has nothing to gain from it. A fixed first convolution stays as it is.
     """
-    return optax.adamw(
+    adamw = optax.adamw(
         make_schedule(config, updates),
-        b1=0.9,
-        b2=0.99,  # a short run has no thousand updates over which 0.999 would average
+        b1=config.beta1,
+        b2=config.beta2,
         weight_decay=config.weight_decay,
         mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
     )
+    if config.stem != "whitened":
+        return adamw
+    return optax.partition({"trained": adamw, "fixed": optax.set_to_zero()}, _stem_apart)
+
+
+def _stem_apart(params: Params) -> Params:
+    """Which parameters are trained, in the same tree."""
+    labels = jax.tree.map(lambda _: "trained", params)
+    return labels | {"convs": labels["convs"] | {0: {"kernel": "fixed", "bias": "fixed"}}}

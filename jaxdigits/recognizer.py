@@ -7,25 +7,33 @@ varying number cost few compilations.
 
 import dataclasses
 import functools
+import itertools
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxdigits import loader
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
-from jaxdigits.image import is_batch, load_images
+from jaxdigits.errors import DataError, UsageError
+from jaxdigits.evaluate import average_views, views_of
+from jaxdigits.image import Invert
 from jaxdigits.model import fastest_form
+from jaxdigits.sources import Pictures, is_batch
 
-__all__ = ["DEFAULT_MODEL", "Prediction", "Predictions", "Recognizer", "load", "predict"]
+__all__ = ["DEFAULT_MODEL", "Prediction", "Predictions", "Recognizer", "load", "predict", "predict_iter"]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-_BATCH_SIZES = (1, 32, 256)
+_BATCH_SIZES = (32, 256)  # besides the views of a single picture
+
+OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
+Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +46,8 @@ class Prediction:
       name: the name of that class.
       probability: its probability, from 0 to 1.
       probabilities: those of all classes, float32 [classes].
+      blank: whether there is no ink in the picture, so that the digit means nothing.
+      note: what a reader should know of how the picture was read, as of one with several frames; or "".
     """
 
     source: str
@@ -45,9 +55,12 @@ class Prediction:
     name: str
     probability: float
     probabilities: Float[np.ndarray, " classes"]
+    blank: bool = False
+    note: str = ""
 
     def __repr__(self) -> str:
-        return f"Prediction({self.name!r}, probability={self.probability:.4f}, source={self.source!r})"
+        blank = ", blank=True" if self.blank else ""
+        return f"Prediction({self.name!r}, probability={self.probability:.4f}, source={self.source!r}{blank})"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +71,17 @@ class Predictions:
       sources: n names of pictures.
       probabilities: float32 [n, classes].
       class_names: a name for each class.
+      blank: whether there is no ink in a picture, bool [n].
+      notes: what a reader should know of how each picture was read; mostly "".
+      errors: why pictures were skipped, in order.
     """
 
     sources: tuple[str, ...]
     probabilities: Float[np.ndarray, "n classes"]
     class_names: tuple[str, ...]
+    blank: Bool[np.ndarray, " n"]
+    notes: tuple[str, ...]
+    errors: tuple[DataError, ...] = ()
 
     @property
     def digits(self) -> Int[np.ndarray, " n"]:
@@ -76,7 +95,15 @@ class Predictions:
         index = operator.index(index)
         row = self.probabilities[index]
         digit = int(row.argmax())
-        return Prediction(self.sources[index], digit, self.class_names[digit], float(row[digit]), row)
+        return Prediction(
+            self.sources[index],
+            digit,
+            self.class_names[digit],
+            float(row[digit]),
+            row,
+            bool(self.blank[index]),
+            self.notes[index],
+        )
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[index] for index in range(len(self)))
@@ -99,41 +126,121 @@ class Recognizer:
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         network = model.network(fastest_form(device.platform))
         self._params = jax.device_put(model.params, device)
-        self._probabilities = jax.jit(lambda params, images: jax.nn.softmax(network.apply(params, images)))
+        self._logits = jax.jit(network.apply)
 
-    def predict(self, images: Any) -> Prediction | Predictions:
+    def predict(
+        self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
+    ) -> Prediction | Predictions:
         """Reads one picture, or several.
 
         Args:
-          images: a path, a Pillow image, a NumPy or JAX array ([28, 28], [n, 28, 28], either with a
-            last axis of 1, or a picture of another size), encoded bytes, a binary file, or a list of
-            these. See `jaxdigits.image.load_images` for what each may hold.
+          images: a path, a folder, a glob pattern, "-" for standard input, encoded bytes, a binary file, a
+            Pillow image, a NumPy or JAX array ([28, 28], [n, 28, 28], either with a last axis of 1, or a
+            picture of another size), or a list or generator of these. See `jaxdigits.sources.sources`.
+          invert: whether ink is darker than paper; "auto" finds out.
+          raw: take 28x28 pictures, and no others, for the network's input as they are.
+          on_error: of a picture that cannot be read, raise the error, skip it, or call this with it and
+            skip it. A single picture is never skipped.
 
         Returns:
-          A `Prediction` for one picture, `Predictions` for a list or a batch of any length.
+          A `Prediction` for one picture; `Predictions` for a list, a generator, a folder, a pattern or a
+          batch of any length.
 
         Raises:
-          DataError: something is no picture.
+          DataError: something is no picture; there is none.
         """
-        predictions = self.predict_all(images)
-        return predictions if is_batch(images) else predictions[0]
+        if is_batch(images):
+            return self.predict_all(images, invert=invert, raw=raw, on_error=on_error)
+        return self.predict_all(images, invert=invert, raw=raw)[0]
 
-    def predict_all(self, images: Any) -> Predictions:
+    def predict_all(
+        self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
+    ) -> Predictions:
         """The same, but `Predictions` of length 1 for one picture."""
-        pixels, names = load_images(images)
-        return Predictions(tuple(names), self.probabilities(pixels), self.model.class_names)
+        read, errors = [], []
+        for one in self._loaded(images, invert, raw, on_error):
+            (errors if one.error else read).append(one)
+        pixels = np.stack([one.image for one in read]) if read else np.zeros((0, 28, 28), np.uint8)
+        skipped = tuple(one.error for one in errors)
+        return dataclasses.replace(self._predictions(read, pixels), errors=skipped)
+
+    def predict_iter(
+        self,
+        images: Pictures,
+        *,
+        invert: Invert = "auto",
+        raw: bool = False,
+        on_error: OnError = "raise",
+        batch_size: int = _BATCH_SIZES[-1],
+        show: Show | None = None,
+    ) -> Iterator[Prediction]:
+        """Reads any number of pictures in constant memory, and yields each in order.
+
+        Args:
+          images: as for `predict`.
+          invert: as for `predict`.
+          raw: as for `predict`.
+          on_error: as for `predict`; a single picture may be skipped too.
+          batch_size: how many pictures are read at once; with 1, each answer comes as soon as it can.
+          show: is given the name of each picture and, as `jaxdigits.image.stages` has them, its steps.
+
+        Raises:
+          DataError: something is no picture; there is none.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; expected at least 1")
+        waiting = self._loaded(images, invert, raw, on_error, show)
+        waiting = (one for one in waiting if one.error is None)
+        while read := list(itertools.islice(waiting, batch_size)):
+            yield from self._predictions(read, np.stack([one.image for one in read]))
+
+    def _loaded(
+        self, images: Pictures, invert: Invert, raw: bool, on_error: OnError, show: Show | None = None
+    ) -> Iterator[loader.Loaded]:
+        """The pictures in MNIST's form, and the errors of those that are skipped."""
+        if on_error not in ("raise", "skip") and not callable(on_error):
+            raise UsageError(f"on_error is {on_error!r}; expected 'raise', 'skip' or a function")
+        # Clothes and letters are not digits on paper: what has their data set's form is left as it is.
+        form = raw or (False if self.model.dataset == "mnist" else "if 28x28")
+        for one in loader.load(images, invert=invert, raw=form, stages=show is not None):
+            if one.error and on_error == "raise":
+                raise one.error
+            if one.error and callable(on_error):
+                on_error(one.error)
+            if show and one.stages:
+                show(one.name, one.stages)
+            yield one
+
+    def _predictions(self, read: list[loader.Loaded], pixels: np.ndarray) -> Predictions:
+        """What loaded pictures show; `pixels` are theirs, uint8 [n, 28, 28]."""
+        return Predictions(
+            tuple(one.name for one in read),
+            self.probabilities(pixels[..., None]),
+            self.model.class_names,
+            np.array([one.blank for one in read], bool),
+            tuple(one.note for one in read),
+        )
 
     def probabilities(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
         """The probabilities of model-ready images: uint8 [n, 28, 28, 1], white on black."""
+        views = views_of(images, self.model.views)
+        logits = self._run(np.concatenate(views)).reshape(len(views), len(images), len(self.model.class_names))
+        logits = average_views(logits)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def _run(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
+        """The logits of images, one view of each."""
+        sizes = (self.model.views, *_BATCH_SIZES)
         batches: list[Any] = [np.zeros((0, len(self.model.class_names)), np.float32)]
         start = 0
         while start < len(images):
             left = len(images) - start
-            size = next((size for size in _BATCH_SIZES if size >= left), _BATCH_SIZES[-1])
+            size = next((size for size in sizes if size >= left), sizes[-1])
             batch = images[start : start + size]
             if len(batch) < size:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            batches.append(self._probabilities(self._params, batch))
+            batches.append(self._logits(self._params, batch))
             start += size
         return np.concatenate(jax.device_get(batches))[: len(images)]
 
@@ -154,7 +261,12 @@ def _default() -> Recognizer:
 
 
 def predict(
-    images: Any, model: "Recognizer | str | os.PathLike[str] | None" = None
+    images: Pictures,
+    model: "Recognizer | str | os.PathLike[str] | None" = None,
+    *,
+    invert: Invert = "auto",
+    raw: bool = False,
+    on_error: OnError = "raise",
 ) -> Prediction | Predictions:
     """Reads one picture, or several: see `Recognizer.predict`.
 
@@ -162,10 +274,41 @@ def predict(
       images: picture or pictures.
       model: a recogniser, a run folder or a model file; by default the packaged model. To use
         another one often, `load` it once.
+      invert: whether ink is darker than paper; "auto" finds out.
+      raw: take 28x28 pictures, and no others, for the network's input as they are.
+      on_error: of a picture that cannot be read, raise the error, skip it, or call this with it and skip it.
 
     Raises:
       DataError: something is no picture, or no model.
     """
+    return _recognizer(model).predict(images, invert=invert, raw=raw, on_error=on_error)
+
+
+def predict_iter(
+    images: Pictures,
+    model: "Recognizer | str | os.PathLike[str] | None" = None,
+    *,
+    invert: Invert = "auto",
+    raw: bool = False,
+    on_error: OnError = "raise",
+) -> Iterator[Prediction]:
+    """Reads any number of pictures in constant memory: see `Recognizer.predict_iter`.
+
+    Args:
+      images: pictures.
+      model: as for `predict`.
+      invert: as for `predict`.
+      raw: as for `predict`.
+      on_error: as for `predict`.
+
+    Raises:
+      DataError: something is no picture, or no model.
+    """
+    return _recognizer(model).predict_iter(images, invert=invert, raw=raw, on_error=on_error)
+
+
+def _recognizer(model: "Recognizer | str | os.PathLike[str] | None") -> Recognizer:
+    """The recogniser that is meant."""
     if model is None:
-        return _default().predict(images)
-    return (model if isinstance(model, Recognizer) else load(model)).predict(images)
+        return _default()
+    return model if isinstance(model, Recognizer) else load(model)

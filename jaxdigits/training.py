@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer, make_schedule
 from jaxdigits.runs import RunFolder, refuse_taken
 from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
+from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Progress", "TrainResult", "train"]
 
@@ -122,9 +124,7 @@ def train(
         clock.lap("compile")
         history = run.fit(on_epoch, on_progress)
         clock.lap("train")
-        train_split, test = run.measure(data.train), run.measure(data.test)
-        clock.lap("evaluate")
-        return run.finish(history, train_split, test)
+        return run.finish(history)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         cure = "; a smaller --batch-size needs less memory" if "RESOURCE_EXHAUSTED" in reason else ""
@@ -213,7 +213,7 @@ class _Run:
         self.config, self.device, self.data, self.folder, self.clock = config, device, data, folder, clock
         n = len(data.train.labels)
         self.updates_per_epoch = math.ceil(n / config.batch_size)
-        self.updates = self.updates_per_epoch * config.epochs
+        self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
         keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))))
         self.order_key, self.augment_key = keys(np.uint32(config.seed))
@@ -227,7 +227,8 @@ class _Run:
         """
         config, data, platform = self.config, self.data, self.device.platform
         sizes = (config.channels, config.hidden, len(data.class_names))
-        network = build(*sizes, form=fastest_form(platform), dtype=config.dtype)
+        fixed = config.stem == "whitened"
+        network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
         optimizer = make_optimizer(config, self.updates)
         init = jax.jit(lambda params: init_state(params, optimizer))
         epoch = jnp.int32(0)
@@ -237,11 +238,12 @@ class _Run:
         any_count = platform == "cpu" or config.max_seconds is not None
         update = make_update(network, optimizer, config)
         self.executor = Executor(update, state, shapes, any_count=any_count)
-        portion = 128 if platform == "cpu" else 4096
+        portion = 64 if platform == "cpu" else 4096
         with ThreadPoolExecutor(max_workers=3) as pool:
-            compiling = pool.submit(self.executor.compile, self.updates_per_epoch)
+            compiling = pool.submit(self.executor.compile, min(self.updates_per_epoch, self.updates))
             evaluator = pool.submit(Evaluator, network, state.params, batch_size=4096, portion=portion)
-            starting = pool.submit(init, network.init(config.seed))
+            stem = None if config.stem == "random" else whitened_filters(data.train.images, sizes[0][0])
+            starting = pool.submit(init, network.init(config.seed, stem))
             self.resident = shapes._replace(order=self._order(self.order_key, epoch))
             self.state: TrainState = starting.result()
             self.evaluator = evaluator.result()
@@ -258,7 +260,7 @@ class _Run:
         interval = _LOOK if self.executor.any_count else math.inf
         pace = Pace(interval, None if limit is None else self.clock.started + limit)
         history = []
-        for epoch in range(self.config.epochs):
+        for epoch in range(math.ceil(self.updates / self.updates_per_epoch)):
             began = time.perf_counter()
             sums = self._epoch(epoch, pace, on_progress)
             metrics = self._metrics(epoch, sums, time.perf_counter() - began)
@@ -276,9 +278,9 @@ class _Run:
         order = self._order(self.order_key, jnp.int32(epoch))
         self.resident = self.resident._replace(order=order)
         self.state = self.state._replace(sums=zero_sums())
-        done = 0
+        done, most = 0, min(self.updates_per_epoch, self.updates - epoch * self.updates_per_epoch)
         while True:
-            count = pace.updates(self.updates_per_epoch - done)
+            count = pace.updates(most - done)
             dispatched = time.perf_counter()
             self.state = self.executor(self.state, self.resident, count)
             loss, correct, images = jax.device_get(self.state.sums)  # waits for the device
@@ -287,10 +289,10 @@ class _Run:
             sums = _Sums(float(loss), int(correct), int(images))
             if not math.isfinite(sums.loss):
                 raise self._diverged(epoch * self.updates_per_epoch + done)
-            if done == self.updates_per_epoch or pace.over:
+            if done == most or pace.over:
                 return sums
             if on_progress:
-                fraction = (epoch + done / self.updates_per_epoch) / self.config.epochs
+                fraction = (epoch * self.updates_per_epoch + done) / self.updates
                 on_progress(self._progress(epoch, fraction, sums, time.perf_counter() - began))
 
     def _diverged(self, updates: int) -> DivergedError:
@@ -301,10 +303,11 @@ class _Run:
 
     def _progress(self, epoch: int, fraction: float, sums: "_Sums", seconds: float) -> Progress:
         speed = sums.images / seconds
-        left = (self.config.epochs - epoch) * len(self.data.train.labels) - sums.images
+        left = self.updates / self.updates_per_epoch - epoch  # epochs
+        left = left * len(self.data.train.labels) - sums.images
         return Progress(
             epoch=epoch + 1,
-            epochs=self.config.epochs,
+            epochs=math.ceil(self.updates / self.updates_per_epoch),
             fraction=fraction,
             loss=sums.loss / sums.images,
             accuracy=sums.correct / sums.images,
@@ -331,31 +334,40 @@ class _Run:
             metrics |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
         return metrics
 
-    def measure(self, split: Split) -> Evaluation:
+    def measure(self, split: Split, views: int = 1) -> Evaluation:
         """Evaluates the weights as they are now.
+
+        Args:
+          split: what to measure on.
+          views: how many views of each image to average over. One will do to follow a training.
 
         Raises:
           DivergedError: they are good for nothing.
         """
-        evaluation = self.evaluator(self.state.params, split.images, split.labels)
+        evaluation = self.evaluator(self.state.params, split.images, split.labels, views)
         if not np.isfinite(evaluation.logits).all():
             raise self._diverged(int(self.state.step))
         return evaluation
 
-    def finish(self, history: list[dict[str, Any]], train_split: Evaluation, test: Evaluation) -> TrainResult:
-        """Writes the model, the figures and the summary."""
+    def finish(self, history: list[dict[str, Any]]) -> TrainResult:
+        """Takes the final figures, and writes the model, the plots and the summary."""
         config, names = self.config, self.data.class_names
-        figures = {
-            "train_accuracy": train_split.accuracy,
-            "test_accuracy": test.accuracy,
-            "test_correct": test.correct,
-            "test_total": test.total,
-        }
-        params = jax.device_get(self.state.params)
-        fields = configs.to_json(config)
-        model = Model(params, config.channels, config.hidden, names, self.data.name, fields, figures)
-        self.folder.save_model(model)
-        self.folder.draw(history, self.data.test.images, test, names)
+        test = self.measure(self.data.test, views=config.views)
+        with ThreadPoolExecutor(max_workers=1) as pool:  # Python draws while the device measures
+            drawing = pool.submit(self.folder.draw, history, self.data.test.images, test, names)
+            figures = {
+                "train_accuracy": self.measure(self.data.train).accuracy,
+                "test_accuracy": test.accuracy,
+                "test_correct": test.correct,
+                "test_total": test.total,
+            }
+            self.clock.lap("evaluate")
+            params = jax.device_get(self.state.params)
+            fields = configs.to_json(config)
+            sizes = (config.channels, config.hidden, config.views)
+            model = Model(params, *sizes, names, self.data.name, fields, figures)
+            self.folder.save_model(model)
+            drawing.result()
         self.clock.lap("save")
         step = int(self.state.step)
         summary = {
@@ -367,7 +379,7 @@ class _Run:
             "device": devices.describe(self.device),
             "versions": _versions(),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-            "epochs": step // self.updates_per_epoch,
+            "epochs": round(step / self.updates_per_epoch, 3),
             "steps": step,
             **figures,
             "seconds": self.clock.total(),

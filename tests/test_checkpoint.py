@@ -32,12 +32,14 @@ def initial_shapes(channels: tuple[int, ...], hidden: int) -> Any:
     return build(channels, hidden, 10, form="direct").shapes
 
 
-def untrained(channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN, seed: int = 0) -> Model:
+def untrained(
+    channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN, seed: int = 0, views: int = 5
+) -> Model:
     random = np.random.default_rng(seed)
     shapes = initial_shapes(channels, hidden)
     params = jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), shapes)
     config, figures = to_json(PRESETS["fast"]), {"test_accuracy": 0.1, "test_total": 10}
-    return Model(params, channels, hidden, NAMES, "mnist", config, figures)
+    return Model(params, channels, hidden, views, NAMES, "mnist", config, figures)
 
 
 def saved(model: Model) -> bytes:
@@ -78,6 +80,8 @@ def refused_or_sound(content: bytes) -> None:
         return
     same_structure(model.params, initial_shapes(model.channels, model.hidden))
     assert len(model.class_names) == 10
+    assert type(model.views) is int
+    assert model.views in (1, 5, 9)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
 
 
@@ -110,9 +114,11 @@ def with_about(**fields: Any) -> bytes:
 # What is saved is loaded.
 
 
-@pytest.mark.parametrize("channels", [(2, 3), (16, 32), (3, 5, 2), (4, 3, 2, 1)])
-def test_loaded_is_what_was_saved(channels: tuple[int, ...], tmp_path: Path):
-    model = untrained(channels, hidden=7, seed=3)
+@pytest.mark.parametrize(
+    ("channels", "views"), [((2, 3), 1), ((16, 32), 5), ((3, 5, 2), 9), ((4, 3, 2, 1), 1)]
+)
+def test_loaded_is_what_was_saved(channels: tuple[int, ...], views: int, tmp_path: Path):
+    model = untrained(channels, hidden=7, seed=3, views=views)
     save_model(tmp_path / "a.safetensors", model)
     loaded = load_model(tmp_path / "a.safetensors")
     same_structure(loaded.params, model.params)
@@ -275,6 +281,7 @@ def test_channels_other_than_the_weights_are_refused(channels: Any):
     [
         ("format", [..., None, 0, 2, "1", [1]]),
         ("hidden", [..., None, 0, -4, 5, 4.0, True, "4", [4], 65_536, 2**70]),
+        ("views", [..., None, 0, -1, 2, 10, 5.0, True, "5", [5], 2**70]),
         ("class_names", [..., None, [], ["0"], NAMES[:9], [*NAMES, "10"], list(range(10)), [None] * 10, 10]),
         ("dataset", [...]),
         ("config", [..., None, 3, "x", [3]]),

@@ -18,7 +18,9 @@ FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 
 NAN = st.just(float("nan"))
 WORDS = st.text(max_size=20).filter(
-    lambda word: word not in ("auto", "cpu", "gpu", "float32", "bfloat16", *PRESETS)
+    lambda word: (
+        word not in ("auto", "cpu", "gpu", "float32", "bfloat16", "whitened", "tuned", "random", *PRESETS)
+    )
 )
 
 
@@ -36,7 +38,9 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "preset": WORDS,
     "epochs": outside_whole(1, 100_000),
     "batch_size": outside_whole(1, 65_536),
-    "learning_rate": outside(0, 1e6) | st.just(0.0),
+    "learning_rate": outside(0, 1e9) | st.just(0.0),
+    "beta1": outside(0, 1) | st.just(1.0),
+    "beta2": outside(0, 1) | st.just(1.0),
     "weight_decay": st.floats(max_value=0, exclude_max=True) | NAN | st.just(float("inf")),
     "label_smoothing": outside(0, 1) | st.just(1.0),
     "max_shift": outside(0, 14),
@@ -45,26 +49,33 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "channels": st.lists(SIZES, max_size=1).map(tuple)
     | st.lists(SIZES, min_size=5, max_size=9).map(tuple)
     | st.tuples(SIZES, outside_whole(1, 4096)),
+    "stem": WORDS,
     "hidden": outside_whole(1, 65_536),
     "dtype": WORDS,
+    "views": st.integers().filter(lambda views: views not in (1, 5, 9)),
     "seed": outside_whole(0, 2**32 - 1),
     "validation": st.integers(max_value=-1),
     "device": WORDS,
+    "max_updates": outside_whole(1, 2**31 - 1),
     "max_seconds": st.floats(max_value=0) | NAN | st.just(float("inf")),
 }
 IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "preset": st.sampled_from(sorted(PRESETS)),
     "epochs": st.integers(1, 100_000),
     "batch_size": st.integers(1, 65_536),
-    "learning_rate": st.floats(0, 1e6, exclude_min=True),
+    "learning_rate": st.floats(0, 1e9, exclude_min=True),
+    "beta1": st.floats(0, 1, exclude_max=True),
+    "beta2": st.floats(0, 1, exclude_max=True),
     "weight_decay": st.floats(0, 1e300),
     "label_smoothing": st.floats(0, 1, exclude_max=True),
     "max_shift": st.floats(0, 14) | st.integers(0, 14),
     "max_scale": st.floats(0, 0.9),
     "max_shear": st.floats(0, 0.9),
     "channels": st.lists(SIZES, min_size=2, max_size=4).map(tuple),
+    "stem": st.sampled_from(["whitened", "tuned", "random"]),
     "hidden": st.integers(1, 65_536),
     "dtype": st.sampled_from(["float32", "bfloat16"]),
+    "views": st.sampled_from([1, 5, 9]),
     "seed": st.integers(0, 2**32 - 1),
     "dataset": st.text(),
     "data_dir": st.none() | st.text(),
@@ -72,6 +83,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "device": st.sampled_from(["auto", "cpu", "gpu"]),
     "deterministic": st.booleans(),
     "run_dir": st.none() | st.text(),
+    "max_updates": st.none() | st.integers(1, 2**31 - 1),
     "max_seconds": st.none() | st.floats(0, 1e9, exclude_min=True),
     "smoke": st.booleans(),
 }
@@ -82,6 +94,7 @@ WRONG: dict[str, list[Any]] = {
     "bool": [0, 1, "true", None, []],
     "str": [0, True, None, ["cpu"], {}],
     "str | None": [0, True, ["mnist"], {}],
+    "int | None": [True, "3", 1.5, 3.0, [3], {}],
     "float | None": [True, "1", [1.0], {}],
     "tuple[int, ...]": [32, "32", None, {}, [32, "64"], [32, 64.5], [True, 64], [[32, 64]], [None, 3]],
 }
@@ -162,7 +175,7 @@ def test_what_is_out_of_range_is_refused_in_one_line_with_its_flag(data: st.Data
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_misspelt_field_names_the_nearest(field: str):
-    misspelt = field[:-1]
+    misspelt = field[:-2] + field[-1]
     with pytest.raises(UsageError, match=f"did you mean {field}\\?"):
         resolve("fast", **{misspelt: 1})
     assert f"did you mean {field}?" in refused(json.dumps({misspelt: 1}))

@@ -22,6 +22,8 @@ from jaxdigits import dataset
 from jaxdigits.__main__ import main
 from jaxdigits.checkpoint import MODEL_FILE, load_model
 from jaxdigits.config import PRESETS, TrainConfig, from_json
+from jaxdigits.prediction_report import PredictionReport
+from jaxdigits.recognizer import Prediction
 from jaxdigits.report import TrainReport
 from jaxdigits.training import TrainResult
 from tests.conftest import PACKAGED, ROOT, Python
@@ -123,7 +125,8 @@ def test_help_of_predict_names_every_flag(capsys: Capture):
         main(["predict", "--help"])
     assert stop.value.code == 0
     output = capsys.readouterr().out
-    assert {"--model", "--json", "--device"} <= set(re.findall(r"--[\w-]+", output))
+    flags = {"--model", "--json", "--device", "--invert", "--raw", "--show-preprocessed"}
+    assert flags <= set(re.findall(r"--[\w-]+", output))
     assert "PICTURE" in output
 
 
@@ -151,6 +154,7 @@ def test_help_of_predict_names_every_flag(capsys: Capture):
         ("predict", "picture"),
         ("predict --bogus a.png", "--bogus"),
         ("predict --device tpu a.png", "--device"),
+        ("predict --invert maybe a.png", "--invert"),
     ],
 )
 def test_wrong_usage(capsys: Capture, arguments: str, expected: str):
@@ -362,11 +366,118 @@ def test_predict_prints_json(capsys: Capture, tiny_run: TrainResult, pictures):
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["source"] for answer in answers] == pictures
     for answer in answers:
-        assert answer.keys() == {"source", "digit", "probability", "probabilities"}
+        assert answer.keys() == {"source", "digit", "probability", "probabilities", "blank"}
         assert len(answer["probabilities"]) == 10
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert answer["probability"] == max(answer["probabilities"])
         assert answer["probabilities"].index(answer["probability"]) == answer["digit"]
+
+
+def test_predict_takes_folders_patterns_and_standard_input(
+    capsys: Capture, tmp_path: Path, tiny_run: TrainResult, pictures
+):
+    folder, model = Path(pictures[0]).parent, ("--model", str(tiny_run.run_dir))
+    main(["predict", *sorted(pictures), *model])
+    expected = capsys.readouterr().out
+    main(["predict", str(folder), *model])
+    assert capsys.readouterr().out == expected
+    main(["predict", str(folder / "*.png"), *model])
+    assert capsys.readouterr().out == expected
+    with Path(pictures[0]).open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, ROOT / "predict.py", "-", *model],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("standard input  7  ")
+    assert "holds no picture files" in refused(capsys, 3, "predict", tmp_path, *model)
+
+
+def test_one_bad_picture_in_the_middle_leaves_the_others_and_status_3(
+    capsys: Capture, tmp_path: Path, tiny_run: TrainResult, pictures
+):
+    (tmp_path / "text.png").write_text("no picture")
+    mixed = [pictures[0], str(tmp_path / "text.png"), pictures[1], str(tmp_path / "missing.png"), pictures[2]]
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *mixed, "--model", str(tiny_run.run_dir)])
+    assert stop.value.code == 3
+    output = capsys.readouterr()
+    assert [line.split()[0] for line in output.out.splitlines()] == list(pictures)
+    first, second = output.err.splitlines()
+    assert first.startswith(f"jaxdigits: {tmp_path / 'text.png'}: ")
+    assert second.startswith(f"jaxdigits: {tmp_path / 'missing.png'}: ")
+
+
+def test_a_damaged_file_is_one_line_even_where_its_library_says_more(
+    python: Python, tmp_path: Path, tiny_run: TrainResult, pictures
+):
+    path = tmp_path / "damaged.tiff"
+    Image.open(pictures[0]).resize((200, 200)).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[8:60] = bytes(52)
+    path.write_bytes(data)
+    done = python(ROOT / "predict.py", path, "--model", tiny_run.run_dir)
+    assert done.returncode == 3
+    assert re.fullmatch(r"jaxdigits: [^\n]+damaged\.tiff: [^\n]+\n", done.stderr)
+
+
+def test_predict_says_what_is_blank_and_of_several_frames(
+    capsys: Capture, tmp_path: Path, tiny_run: TrainResult, mnist
+):
+    frames = [Image.fromarray(image[:, :, 0]) for image in mnist.test.images[:3]]
+    frames[0].save(tmp_path / "frames.gif", save_all=True, append_images=frames[1:])
+    Image.new("L", (50, 50), 255).save(tmp_path / "white.png")
+    main(["predict", str(tmp_path), "--model", str(tiny_run.run_dir)])
+    output = capsys.readouterr()
+    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of 3 frames is read\n"
+    first, second = output.out.splitlines()
+    assert first.split()[1] == "7"
+    assert second.split()[1:] == ["blank"]
+
+
+def test_polarity_and_raw_input_are_flags(capsys: Capture, tmp_path: Path, tiny_run: TrainResult, mnist):
+    path = tmp_path / "inverted.png"
+    Image.fromarray(255 - mnist.test.images[0, :, :, 0]).save(path)
+    answers = []
+    for flags in ([], ["--invert", "yes"], ["--raw"]):
+        main(["predict", "--json", str(path), *flags, "--model", str(tiny_run.run_dir)])
+        answers.append(json.loads(capsys.readouterr().out)["probabilities"])
+    assert answers[0] == answers[1] != answers[2]
+    Image.new("L", (30, 30)).save(path)
+    assert "a raw image has 28x28" in refused(
+        capsys, 3, "predict", path, "--raw", "--model", tiny_run.run_dir
+    )
+
+
+def test_the_strip_has_a_row_for_each_picture(capsys: Capture, tmp_path: Path, tiny_run: TrainResult, mnist):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        image = Image.fromarray(255 - mnist.test.images[i, :, :, 0]).resize((90, 90))
+        image.save(folder / f"{i}.png")
+    model = ("--model", str(tiny_run.run_dir))
+    heights = []
+    for given in ([folder / "0.png"], [folder]):
+        main(["predict", *map(str, given), "--show-preprocessed", str(tmp_path / "strip.png"), *model])
+        with Image.open(tmp_path / "strip.png") as strip:
+            assert strip.width > 5 * 168
+            heights.append(strip.height)
+    assert 2.8 < heights[1] / heights[0] < 3.2
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    refused(capsys, 6, "predict", folder, "--show-preprocessed", tmp_path / "no" / "strip.png", *model)
+
+
+def test_a_bar_is_shown_on_a_terminal_for_many_pictures():
+    prediction = Prediction("0.png", 1, "1", 1.0, np.eye(10, dtype=np.float32)[1])
+    for terminal, count, shown in ((True, 200, True), (True, 5, False), (False, 200, False)):
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=terminal)
+        with PredictionReport(["0.png"] * count, console=console) as report:
+            report.on_prediction(prediction)
+        assert ("pictures" in output.getvalue()) is shown
 
 
 def test_the_script_prints_what_the_command_does(

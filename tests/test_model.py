@@ -3,7 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.model import build, max_pool, patches, space_to_depth
+from jaxdigits.model import Network, Params, build, max_pool, patches, space_to_depth
+
+
+def drawn(network: Network, seed: int) -> Params:
+    """Parameters none of which is 0, as if trained: fresh ones have logits and most gradients of 0."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (random.standard_normal(leaf.shape) / np.sqrt(leaf.size / leaf.shape[-1])).astype("f4"),
+        network.shapes,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +23,7 @@ def images():
 @pytest.mark.parametrize(("channels", "classes"), [((3, 4), 10), ((4, 8, 6), 2)])
 def test_the_two_forms_of_a_convolution_give_the_same_logits_and_gradients(images, channels, classes):
     by_patches, direct = (build(channels, 16, classes, form=form) for form in ("patches", "direct"))
-    params = by_patches.init(1)
+    params = drawn(by_patches, 1)
 
     def total(network):
         return jax.value_and_grad(lambda params: (network.apply(params, images) ** 2).sum())(params)
@@ -27,22 +36,23 @@ def test_the_two_forms_of_a_convolution_give_the_same_logits_and_gradients(image
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_are_float32_of_the_right_shape(images, dtype):
     network = build((4, 8), 16, 7, form="patches", dtype=dtype)
-    logits = network.apply(network.init(0), images)
+    logits = network.apply(drawn(network, 0), images)
     assert logits.shape == (5, 7)
     assert logits.dtype == jnp.float32
 
 
 def test_bfloat16_is_near_float32(images):
     exact, rounded = (build((4, 8), 16, 10, form="patches", dtype=d) for d in ("float32", "bfloat16"))
-    params = exact.init(0)
+    params = drawn(exact, 0)
     a, b = exact.apply(params, images), rounded.apply(params, images)
     assert 0 < float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())
 
 
 def test_images_do_not_influence_each_other(images):
     network = build((4, 8, 8), 16, 10, form="patches")
-    params = network.init(0)
+    params = drawn(network, 0)
     together = network.apply(params, images)
+    assert not np.allclose(together[0], together[1], rtol=1e-2)
     alone = jnp.concatenate([network.apply(params, image[None]) for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
 
@@ -52,6 +62,58 @@ def test_initial_weights_follow_the_seed():
     first, again, other = (network.init(seed) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not np.array_equal(first["convs"][0]["kernel"], other["convs"][0]["kernel"])
+
+
+def test_initial_weights_have_the_scale_of_their_layer():
+    params = build((64, 96, 128), 256, 10, form="patches").init(3)
+    for kernel, gain in (
+        *((params["convs"][index]["kernel"], gain) for index, gain in enumerate((1, 0.25, 0.25))),
+        (params["hidden"]["kernel"], 1),
+    ):
+        fan_in = np.prod(kernel.shape[:-1])
+        assert np.std(kernel) == pytest.approx(gain * np.sqrt(2 / fan_in), rel=0.05)
+        assert abs(np.mean(kernel)) < 0.1 * np.std(kernel)
+    for layer in (*params["convs"].values(), params["hidden"], params["output"]):
+        assert not np.any(layer["bias"])
+    assert not np.any(params["output"]["kernel"])
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_a_fresh_network_prefers_no_class(images, classes):
+    network = build((4, 8), 16, classes, form="patches")
+    np.testing.assert_array_equal(network.apply(network.init(0), images), np.zeros((5, classes)))
+
+
+def test_a_given_first_convolution_replaces_the_drawn_one_and_nothing_else():
+    network = build((4, 8), 16, 10, form="patches")
+    kernel = np.arange(144, dtype=np.float32).reshape(3, 3, 4, 4)
+    bias = np.arange(4, dtype=np.float32)
+    given, plain = network.init(5, (kernel, bias)), network.init(5)
+    assert jax.tree.structure(given) == jax.tree.structure(plain) == jax.tree.structure(network.shapes)
+    np.testing.assert_array_equal(given["convs"][0]["kernel"], kernel)
+    np.testing.assert_array_equal(given["convs"][0]["bias"], bias)
+    plain["convs"][0] = given["convs"][0]
+    jax.tree.map(np.testing.assert_array_equal, given, plain)
+
+
+@pytest.mark.parametrize("form", ["patches", "direct"])
+@pytest.mark.parametrize("channels", [(3, 4), (4, 8, 6)])
+def test_a_fixed_first_convolution_has_no_gradient_and_the_others_keep_theirs(images, channels, form):
+    fixed, trained = (build(channels, 16, 10, form=form, fixed_stem=fixed) for fixed in (True, False))
+    params = drawn(fixed, 2)
+    np.testing.assert_array_equal(fixed.apply(params, images), trained.apply(params, images))
+
+    def gradients(network):
+        return jax.grad(lambda params: (network.apply(params, images) ** 2).sum())(params)
+
+    without, expected = gradients(fixed), gradients(trained)
+    for leaf in jax.tree.leaves(without["convs"].pop(0)):
+        assert not np.any(leaf)
+    for leaf in jax.tree.leaves(expected["convs"].pop(0)):
+        assert np.any(leaf)
+    for a, b in zip(jax.tree.leaves(without), jax.tree.leaves(expected), strict=True):
+        assert np.any(a)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max()))
 
 
 def test_patches_are_the_windows():

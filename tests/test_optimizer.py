@@ -6,7 +6,25 @@ import numpy as np
 import pytest
 
 from jaxdigits.config import PRESETS, resolve
+from jaxdigits.model import Params, build
 from jaxdigits.optimizer import make_optimizer, make_schedule
+
+SHAPES = build((2, 3), 4, 10, form="patches").shapes
+
+
+def filled(value: float) -> Params:
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), SHAPES)
+
+
+def changes(gradients: list[Params], **overrides: Any) -> list[Any]:
+    """The changes to parameters of 1 that an optimizer makes of one gradient after the other."""
+    optimizer = make_optimizer(resolve("standard", **overrides), 10)
+    params = filled(1.0)
+    state, made = optimizer.init(params), []
+    for gradient in gradients:
+        change, state = optimizer.update(gradient, state, params)
+        made.append(change)
+    return made
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -24,10 +42,54 @@ def test_the_rate_rises_once_to_its_peak_and_ends_near_nothing(preset, updates):
         assert rates[-1] < 0.05 * config.learning_rate
 
 
+def kernels_and_biases(params: Any) -> tuple[list[Any], list[Any]]:
+    layers = [*params["convs"].values(), params["hidden"], params["output"]]
+    return [layer["kernel"] for layer in layers], [layer["bias"] for layer in layers]
+
+
 def test_biases_do_not_decay():
-    optimizer = make_optimizer(resolve("standard", weight_decay=0.1), 10)
-    params = {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)}
-    still = {"kernel": jnp.zeros((3, 3)), "bias": jnp.zeros(3)}
-    changes: Any = optimizer.update(still, optimizer.init(params), params)[0]
-    assert (np.asarray(changes["kernel"]) < 0).all()
-    assert (np.asarray(changes["bias"]) == 0).all()
+    kernels, biases = kernels_and_biases(changes([filled(0.0)], weight_decay=0.1, stem="tuned")[0])
+    assert len(kernels) == len(biases) == 4
+    assert all((np.asarray(change) < 0).all() for change in kernels)
+    assert not any(np.any(change) for change in biases)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1e3])
+def test_a_fixed_first_convolution_stays_and_the_rest_changes_as_ever(size: float, weight_decay: float):
+    gradients = [filled(size), filled(-2 * size)]
+    fixed, trained = (
+        changes(gradients, weight_decay=weight_decay, stem=stem) for stem in ("whitened", "tuned")
+    )
+    for ours, theirs in zip(fixed, trained, strict=True):
+        assert not any(np.any(change) for change in jax.tree.leaves(ours["convs"][0]))
+        if size or weight_decay:
+            assert np.any(theirs["convs"][0]["kernel"])
+        theirs["convs"][0] = ours["convs"][0]
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_filters_drawn_and_filters_tuned_are_trained_alike():
+    drawn, tuned = (changes([filled(0.3)], stem=stem) for stem in ("random", "tuned"))
+    jax.tree.map(np.testing.assert_array_equal, drawn, tuned)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+def test_beta1_is_what_is_kept_of_the_mean_gradient(beta1: float):
+    overrides: dict[str, Any] = {"beta1": beta1, "beta2": 0.99, "weight_decay": 0.0}
+    made = [change["output"]["bias"] for change in changes([filled(3.0), filled(0.0)], **overrides)]
+    schedule: Any = make_schedule(resolve("standard"), 10)
+    first, second = float(schedule(0)), float(schedule(1))
+    mean, mean_square = beta1 / (beta1 + 1), 0.99 / (0.99 + 1)
+    np.testing.assert_allclose(made[0], -first, rtol=1e-4)
+    np.testing.assert_allclose(made[1], -second * mean / np.sqrt(mean_square), rtol=1e-4)
+
+
+@pytest.mark.parametrize("beta2", [0.0, 0.5, 0.95])
+def test_beta2_is_what_is_kept_of_the_mean_square(beta2: float):
+    overrides: dict[str, Any] = {"beta1": 0.0, "beta2": beta2, "weight_decay": 0.0}
+    second = changes([filled(3.0), filled(1.0)], **overrides)[1]["output"]["bias"]
+    schedule: Any = make_schedule(resolve("standard"), 10)
+    rate = float(schedule(1))
+    mean_square = (9 * beta2 + 1) / (beta2 + 1)
+    np.testing.assert_allclose(second, -rate / np.sqrt(mean_square), rtol=1e-4)

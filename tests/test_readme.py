@@ -85,11 +85,12 @@ def flag_table():
     source = inspect.getsource(TrainConfig)
     rows = ["| flag | default | `fast` | |", "|---|---|---|---|"]
     for field in dataclasses.fields(TrainConfig):
-        description = re.search(rf'^    {field.name}: .*\n    """(.*?)"""', source, re.M)
-        assert description, field.name
+        found = re.search(rf'^    {field.name}: .*\n    """([^"]*)"""', source, re.M)
+        assert found, field.name
+        description = " ".join(found[1].split())  # on one line, as a row of a table is
         shown = [_shown(getattr(PRESETS[preset], field.name)) for preset in ("standard", "fast")]
         shown[1] = "" if shown[0] == shown[1] else shown[1]
-        rows.append(f"| `--{field.name.replace('_', '-')}` | {shown[0]} | {shown[1]} | {description[1]} |")
+        rows.append(f"| `--{field.name.replace('_', '-')}` | {shown[0]} | {shown[1]} | {description} |")
     return "\n".join(rows)
 
 

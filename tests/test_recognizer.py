@@ -1,5 +1,6 @@
 """A picture is read alike alone and among others, in whatever form it comes."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -16,9 +17,18 @@ from PIL import Image
 
 from jaxdigits import dataset
 from jaxdigits.checkpoint import MODEL_FILE
-from jaxdigits.errors import DataError
-from jaxdigits.image import is_batch
-from jaxdigits.recognizer import DEFAULT_MODEL, Prediction, Predictions, Recognizer, load, predict
+from jaxdigits.errors import DataError, UsageError
+from jaxdigits.evaluate import shift
+from jaxdigits.recognizer import (
+    DEFAULT_MODEL,
+    Prediction,
+    Predictions,
+    Recognizer,
+    load,
+    predict,
+    predict_iter,
+)
+from jaxdigits.sources import is_batch
 from jaxdigits.training import TrainResult
 
 
@@ -83,6 +93,36 @@ def test_the_test_set_is_read_as_well_as_the_training_says(
     correct = int((predictions.digits == mnist.test.labels[:total]).sum())
     assert correct == summary["test_correct"]
     assert correct / total == summary["test_accuracy"]
+
+
+# Views.
+
+
+@pytest.fixture(scope="module", params=[5, 9])
+def of_views(request: pytest.FixtureRequest, tiny_run: TrainResult) -> Recognizer:
+    return Recognizer(dataclasses.replace(tiny_run.model, views=request.param))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 6, 7, 28, 29, 52, 60])
+def test_a_batch_is_read_as_its_pictures_are_with_several_views(
+    of_views: Recognizer, images: np.ndarray, n: int
+):
+    together = of_views.probabilities(images[:n])
+    assert (together.shape, together.dtype) == ((n, 10), np.float32)
+    for row, image in zip(together, images, strict=False):
+        np.testing.assert_allclose(row, of_views.probabilities(image[None])[0], atol=1e-5)
+
+
+def test_several_views_are_averaged(of_views: Recognizer, recognizer: Recognizer, images: np.ndarray):
+    by_all = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)]
+    shifts = by_all[: of_views.model.views]
+    logs = [np.log(recognizer.probabilities(shift(images, *by)).astype(np.float64)) for by in shifts]
+    expected = np.exp(np.mean(logs, axis=0))
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = of_views.probabilities(images)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert np.abs(found - recognizer.probabilities(images)).max() > 0.01
 
 
 # Forms.
@@ -171,6 +211,97 @@ def test_what_is_no_picture_is_a_data_error(recognizer: Recognizer, nothing: Any
     with pytest.raises(DataError) as caught:
         recognizer.predict(nothing)
     assert "\n" not in str(caught.value)
+
+
+# Pictures that cannot be read, or hold nothing.
+
+
+def test_one_bad_picture_does_not_stop_the_others(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, tmp_path: Path
+):
+    mixed = [images[0], tmp_path / "missing.png", images[1], b"", np.full((28, 28), np.nan), images[2]]
+    with pytest.raises(DataError, match=r"missing\.png: "):
+        recognizer.predict(mixed)
+    with pytest.raises(DataError, match=r"missing\.png: "):
+        list(recognizer.predict_iter(mixed))
+    predictions = recognizer.predict(mixed, on_error="skip")
+    assert isinstance(predictions, Predictions)
+    assert predictions.sources == ("array 0", "array 2", "array 5")
+    np.testing.assert_allclose(predictions.probabilities, one_by_one[:3], atol=1e-5)
+    names = [str(error).partition(":")[0] for error in predictions.errors]
+    assert names == [str(tmp_path / "missing.png"), "bytes 3", "array 4"]
+    told: list[DataError] = []
+    read = list(recognizer.predict_iter(iter(mixed), on_error=told.append))
+    assert [one.source for one in read] == list(predictions.sources)
+    assert [str(error) for error in told] == [str(error) for error in predictions.errors]
+    nothing = recognizer.predict([b"", b""], on_error="skip")
+    assert isinstance(nothing, Predictions)
+    assert len(nothing) == 0
+    assert len(nothing.errors) == 2
+
+
+def test_a_single_bad_picture_is_an_error_whatever_is_asked_for(recognizer: Recognizer):
+    with pytest.raises(DataError, match="the file is empty"):
+        recognizer.predict(b"", on_error="skip")
+
+
+def test_other_ways_with_errors_are_refused(recognizer: Recognizer, images: np.ndarray):
+    with pytest.raises(UsageError, match="on_error is 'ignore'"):
+        recognizer.predict(images[:2], on_error="ignore")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        next(recognizer.predict_iter(images[:2], batch_size=0))
+
+
+def test_a_blank_picture_is_said_to_be_blank(recognizer: Recognizer, images: np.ndarray):
+    blank = recognizer.predict(np.full((90, 80), 250, np.uint8))
+    assert isinstance(blank, Prediction)
+    assert blank.blank
+    assert "blank=True" in repr(blank)
+    both = recognizer.predict([images[0], np.zeros((28, 28), np.uint8)])
+    assert isinstance(both, Predictions)
+    assert both.blank.tolist() == [False, True]
+    assert [one.blank for one in both] == [False, True]
+
+
+def test_polarity_and_raw_input_can_be_asked_for(
+    recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray
+):
+    inverted = 255 - images[0, :, :, 0]
+    with_it = recognizer.predict(inverted, invert=True)
+    assert isinstance(with_it, Prediction)
+    assert with_it.digit == one_by_one[0].argmax()
+    as_it_is = recognizer.predict(inverted, raw=True)
+    assert isinstance(as_it_is, Prediction)
+    np.testing.assert_array_equal(
+        as_it_is.probabilities, recognizer.probabilities(inverted[None, :, :, None])[0]
+    )
+    with pytest.raises(DataError, match="a raw image has 28x28"):
+        recognizer.predict(np.zeros((20, 20), np.uint8), raw=True)
+
+
+def test_images_of_another_data_set_are_left_as_they_are(tiny_run: TrainResult):
+    of_clothes = Recognizer(dataclasses.replace(tiny_run.model, dataset="fashion_mnist"))
+    full = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    predictions = of_clothes.predict(full)
+    assert isinstance(predictions, Predictions)
+    np.testing.assert_array_equal(predictions.probabilities, of_clothes.probabilities(full[..., None]))
+
+
+def test_any_number_streams_through(recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray):
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield images[(taken - 1) % 600, :, :, 0]
+
+    stream = recognizer.predict_iter(endless(), batch_size=8)
+    for index in range(100):
+        np.testing.assert_allclose(next(stream).probabilities, one_by_one[index], atol=1e-5)
+    assert taken < 400
+    some = predict_iter(images[:70], recognizer)
+    assert [one.digit for one in some] == one_by_one[:70].argmax(1).tolist()
 
 
 # Predictions.

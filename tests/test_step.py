@@ -10,17 +10,19 @@ from jaxdigits.config import resolve
 from jaxdigits.model import Form, build
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
+from jaxdigits.whitening import whitened_filters
 
 
 def setup(mnist, n, form: Form = "patches", **overrides):
     """The state, the data and the update of a small run over `n` images."""
     config = resolve("standard", channels=(4, 8), hidden=32, **overrides)
-    network = build(config.channels, config.hidden, 10, form=form)
+    network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
     optimizer = make_optimizer(config, 200)
     images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
     order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
-    return init_state(network.init(0), optimizer), data, make_update(network, optimizer, config)
+    stem = None if config.stem == "random" else whitened_filters(images, config.channels[0])
+    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -31,6 +33,16 @@ def test_overfits_one_batch(mnist, augmented):
     last = jax.jit(update)(state._replace(sums=zero_sums()), data).sums
     assert int(last.correct) == 32
     assert float(last.loss) / 32 < 0.1
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+@pytest.mark.parametrize("stem", ["whitened", "tuned", "random"])
+def test_everything_is_trained_but_a_fixed_first_convolution(mnist, stem, weight_decay):
+    before, data, update = setup(mnist, 64, batch_size=16, stem=stem, weight_decay=weight_decay)
+    after = jax.jit(lambda s: jax.lax.fori_loop(0, 4, lambda _, s: update(s, data), s))(before)
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, after.params)
+    assert jax.tree.leaves(changed["convs"].pop(0)) == [stem != "whitened"] * 2
+    assert jax.tree.leaves(changed) == [True] * 6
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(50, 16), (48, 16), (5, 16), (33, 1)])

@@ -6,9 +6,12 @@ import pytest
 
 from jaxdigits import DivergedError, UsageError, plots, train, training
 from jaxdigits.config import resolve
+from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
+from jaxdigits.recognizer import Predictions, Recognizer
 from jaxdigits.runs import RunFolder
 from jaxdigits.training import Progress
+from jaxdigits.whitening import whitened_filters
 
 from .conftest import PACKAGED
 
@@ -90,6 +93,35 @@ def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
     assert [set(made) for made in programs] == [{13}]
 
 
+def test_the_first_convolution_whitens_the_images_of_the_run(tiny_run, mnist):
+    kernel, bias = whitened_filters(mnist.train.images[:2048], tiny_run.model.channels[0])
+    found = tiny_run.model.params["convs"][0]
+    np.testing.assert_array_equal(found["kernel"], kernel)
+    np.testing.assert_array_equal(found["bias"], bias)
+
+
+@pytest.mark.parametrize("stem", ["tuned", "random"])
+def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, stem):
+    overrides = {"data_dir": str(small_set(tmp_path)), "stem": stem, "learning_rate": 1e-5}
+    result = train("fast", run_dir=str(tmp_path / "run"), **overrides)
+    images = load(data_dir=tmp_path / "digits").train.images
+    kernel, bias = whitened_filters(images, result.model.channels[0])
+    found = result.model.params["convs"][0]
+    assert not np.array_equal(found["kernel"], kernel)
+    assert not np.array_equal(found["bias"], bias)
+    assert np.allclose(found["kernel"], kernel, atol=1e-3) == (stem == "tuned")
+    assert np.allclose(found["bias"], bias, atol=1e-3) == (stem == "tuned")
+
+
+@pytest.mark.parametrize("views", [5, 9])
+def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, views):
+    result = smoke(tmp_path / "run", views=views)
+    assert result.model.views == views
+    predictions = Recognizer(result.model).predict(mnist.test.images[:1024])
+    assert isinstance(predictions, Predictions)
+    assert (predictions.digits == mnist.test.labels[:1024]).sum() == result.summary["test_correct"]
+
+
 def test_two_runs_cannot_have_one_folder(tmp_path):
     config = resolve("fast", run_dir=str(tmp_path / "run"))
     RunFolder(config)
@@ -112,7 +144,7 @@ def test_a_time_limit_stops_after_an_update_and_leaves_a_whole_run(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(DivergedError, match="lower --learning-rate"):
-        smoke(tmp_path / "run", learning_rate=1e9)
+        smoke(tmp_path / "run", learning_rate=1e9, weight_decay=1.0)
 
 
 @pytest.mark.parametrize(

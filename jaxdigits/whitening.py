@@ -1,0 +1,49 @@
+"""Filters for the first convolution, computed from training images instead of learned.
+
+The principal components of the images' patches, each scaled to the same variance, are what a first
+layer would spend much of its training to find: a network that starts from them is ahead by hundreds of
+updates, and one that keeps them as they are need not differentiate its largest layers (Coates and Ng
+2012, "Learning feature representations with k-means"; as a frozen layer: Jordan 2024, "94% on CIFAR-10
+in 3.29 seconds").
+"""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from jaxdigits.model import MEAN, STD
+
+__all__ = ["whitened_filters"]
+
+_SAMPLE = 2000  # images: 288,000 patches fix 36 x 36 covariances to half a percent
+_FLOOR = 0.01  # added to each variance: components that are nearly noise are not blown up
+
+
+def whitened_filters(
+    images: UInt8[np.ndarray, "n 28 28 1"], outputs: int
+) -> tuple[Float[np.ndarray, "3 3 4 outputs"], Float[np.ndarray, " outputs"]]:
+    """The kernel and the bias of a first convolution that whitens its patches.
+
+    The filters come in pairs of one sign and the other, so that a ReLU loses nothing, in the order of
+    the variance that they explain: of n filters the first n/2 see components 1 to n/2. There are 36
+    components; filters beyond 72 repeat the first.
+
+    Args:
+      images: training images, pixels from 0 to 255. Some two thousand of them are used, evenly spaced.
+      outputs: how many filters.
+
+    Returns:
+      The kernel, for windows of 3x3 blocks of 2x2 pixels, and the bias.
+    """
+    chosen = images[:: max(1, len(images) // _SAMPLE)]
+    pixels = ((chosen[..., 0].astype(np.float32) / 255) - MEAN) / STD
+    blocks = pixels.reshape(-1, 14, 2, 14, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 14, 14, 4)
+    windows = [blocks[:, i : i + 12, j : j + 12] for i in range(3) for j in range(3)]
+    patches = np.concatenate(windows, axis=-1).reshape(-1, 36)
+    mean = patches.mean(axis=0, dtype=np.float64).astype(np.float32)  # sums in float32 would lose digits
+    patches -= mean
+    covariance = patches.T @ patches / len(patches)
+    variances, components = np.linalg.eigh(covariance.astype(np.float64))
+    filters = (components / np.sqrt(np.maximum(variances, 0) + _FLOOR))[:, ::-1]
+    filters = filters[:, np.arange((outputs + 1) // 2) % 36]
+    filters = np.concatenate([filters, -filters], axis=1)[:, :outputs].astype(np.float32)
+    return filters.reshape(3, 3, 4, outputs), -mean @ filters

@@ -1,0 +1,204 @@
+"""What the benchmarks read out of compiled programs, and how they add it up: nothing is timed here."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import gpu_compile, hlo, predict_speed
+from benchmarks.hlo import Kernel
+
+# The shapes of an update as XLA writes them for a GPU, cut down to one of each kind.
+MODULE = """\
+HloModule jit_advance, is_scheduled=true
+
+%fused_dot (param_0: f32[64,128], param_1: f32[128,10]) -> f32[64,10] {
+  %param_0 = f32[64,128]{1,0} parameter(0)
+  %param_1 = f32[128,10]{1,0} parameter(1)
+  ROOT %dot.1 = f32[64,10]{1,0} dot(%param_0, %param_1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%fused_gather (param_0: u8[60000,784], param_1: s32[]) -> u8[64,784] {
+  %param_0 = u8[60000,784]{1,0} parameter(0)
+  %param_1 = s32[] parameter(1)
+  ROOT %slice = u8[64,784]{1,0} dynamic-slice(%param_0, %param_1), dynamic_slice_sizes={64,784}
+}
+
+%body (arg: (s32[], f32[64,128], f32[128,10], /*index=3*/u8[60000,784])) -> (s32[], f32[64,128]) {
+  %arg = (s32[], f32[64,128]{1,0}, f32[128,10]{1,0}, /*index=3*/u8[60000,784]{1,0}) parameter(0)
+  %step = s32[] get-tuple-element(%arg), index=0
+  %x = f32[64,128]{1,0} get-tuple-element(%arg), index=1
+  %w = f32[128,10]{1,0} get-tuple-element(%arg), index=2
+  %data = u8[60000,784]{1,0} get-tuple-element(%arg), index=3
+  %gathered = u8[64,784]{1,0} fusion(%data, %step), kind=kLoop, calls=%fused_gather
+  %product = f32[64,10]{1,0} fusion(%x, %w), kind=kCustom, calls=%fused_dot, metadata={op_name="a(%b)"}
+  %image = f32[64,14,14,4]{3,2,1,0} bitcast(%x)
+  %kernel = f32[16,3,3,4]{3,2,1,0} bitcast(%w)
+  %conv = (f32[64,12,12,16]{3,2,1,0}, u8[0]{0}) custom-call(%image, %kernel), window={size=3x3}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward"
+  %dy = f32[64,12,12,16]{3,2,1,0} get-tuple-element(%conv), index=0
+  %dx = (f32[64,14,14,4]{3,2,1,0}, u8[0]{0}) custom-call(%dy, %kernel), window={size=3x3}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
+  %dw = (f32[16,3,3,4]{3,2,1,0}, u8[0]{0}) custom-call(%image, %dy), window={size=3x3}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter"
+  %copied = f32[128,10]{1,0} copy(%w)
+  ROOT %out = (s32[], f32[64,128]{1,0}) tuple(%step, %x)
+}
+
+ENTRY %main (p: s32[]) -> s32[] {
+  %p = s32[] parameter(0)
+  %while = (s32[], f32[64,128]{1,0}) while(%p), condition=%cond, body=%body, \
+backend_config={"known_trip_count":{"n":"938"},"known_init_step":{"init":"0","step":"1"}}
+  ROOT %end = s32[] get-tuple-element(%while), index=0
+}
+"""
+
+
+@pytest.fixture
+def launched() -> dict[str, Kernel]:
+    module = hlo.computations(MODULE)
+    body, trips = hlo.loop(module)
+    assert (body, trips) == ("body", 938)
+    return {kernel.name: kernel for kernel in hlo.kernels(module, body, rows=60_000)}
+
+
+def test_only_what_is_launched_counts(launched: dict[str, Kernel]):
+    kinds = {name: kernel.kind for name, kernel in launched.items()}
+    cudnn = {"conv": "cudnn", "dx": "cudnn", "dw": "cudnn"}
+    assert kinds == {"gathered": "fusion", "product": "product", "copied": "copy"} | cudnn
+
+
+def test_operations_of_a_product(launched: dict[str, Kernel]):
+    assert launched["product"].operations == 2 * 64 * 128 * 10
+    assert launched["gathered"].operations == launched["copied"].operations == 0
+
+
+@pytest.mark.parametrize("direction", ["conv", "dx", "dw"])
+def test_a_convolution_costs_the_same_in_all_directions(launched: dict[str, Kernel], direction: str):
+    assert launched[direction].operations == 2 * 64 * 12 * 12 * 9 * 4 * 16
+
+
+def test_bytes_are_operands_and_results(launched: dict[str, Kernel]):
+    assert launched["copied"].bytes == 2 * 4 * 128 * 10
+    assert launched["product"].bytes == 4 * (64 * 128 + 128 * 10 + 64 * 10)
+
+
+def test_of_the_data_set_only_what_is_gathered_counts(launched: dict[str, Kernel]):
+    assert launched["gathered"].bytes == 2 * 64 * 784 + 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("f32[]", 4), ("pred[3]{0}", 3), ("bf16[2,3]{1,0}", 12), ("f8e4m3fn[5]{0}", 5), ("token[]", 0),
+     ("s4[3]{0}", 2), ("(s32[2]{0}, /*index=1*/u8[0]{0}, (f64[], u16[2]{0}))", 20)],
+)  # fmt: skip
+def test_size_of_a_shape(shape: str, expected: int):
+    assert hlo.size(shape) == expected
+
+
+def test_a_loop_of_unknown_length_is_refused():
+    with pytest.raises(ValueError, match="how often"):
+        hlo.loop(hlo.computations(MODULE.replace("known_trip_count", "unknown")))
+    with pytest.raises(ValueError, match="found 0"):
+        hlo.loop({})
+
+
+def test_a_program_of_the_compiler_itself():
+    def advance(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, 7, lambda _, x: jnp.tanh(x @ w), x)
+
+    shapes = jax.ShapeDtypeStruct((64, 128), jnp.float32), jax.ShapeDtypeStruct((128, 128), jnp.float32)
+    module = hlo.computations(jax.jit(advance).lower(*shapes).compile().as_text() or "")
+    body, trips = hlo.loop(module)
+    launched = hlo.kernels(module, body, rows=1000)
+    assert trips == 7
+    assert sum(kernel.operations for kernel in launched) == 2 * 64 * 128 * 128
+
+
+def test_rates_come_from_the_description():
+    text = """\
+gpu_device_info {
+  core_count: 132
+  fpus_per_core: 128
+  memory_bandwidth: 3352320000000
+  clock_rate_ghz: 1.98
+  scalar_unit_description {
+    rate_infos {
+      value {
+        clock_rate_ghz: 5
+      }
+    }
+  }
+}
+"""
+    bandwidth, rate = gpu_compile.rates(text)
+    assert bandwidth == 3.35232e12
+    assert rate == pytest.approx(66.9e12, rel=1e-3)
+
+
+def test_a_step_is_the_sum_of_its_kernels():
+    launched = [Kernel("memory", "fusion", 1000, 0), Kernel("arithmetic", "cudnn", 10, 10_000)]
+    assert gpu_compile.step_seconds(launched, bandwidth=1e3, rate=1e3, launch=0.5) == pytest.approx(12)
+
+
+def test_a_description_is_found_in_the_library(tmp_path):
+    library = tmp_path / "plugin.so"
+    one, two = (f'gpu_device_info {{\n}}\ndevice_description_str: "{name}"\n' for name in ("One", "Two"))
+    library.write_bytes(b"\x7fELF\0# a comment\n" + one.encode() + b"\0\0# another\n" + two.encode() + b"\0")
+    assert gpu_compile.description(library, "Two") == two
+    with pytest.raises(ValueError, match="Three"):
+        gpu_compile.description(library, "Three")
+
+
+@pytest.mark.skipif(gpu_compile.plugin() is not None, reason="the compiler for GPUs is here")
+def test_without_the_compiler_it_says_so():
+    command = [sys.executable, "-m", "benchmarks.gpu_compile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    assert done.returncode == bench.LEFT_OUT
+    assert done.stdout.count("\n") == 1
+    assert "jax[cuda13]" in done.stdout
+
+
+def a_run(name: str, seconds: float, **more: object) -> dict[str, object]:
+    return {
+        "contestant": name,
+        "views": 5,
+        "network": [[16, 64, 64], 128],
+        "batch_seconds": [seconds, 100 * seconds, seconds],
+        "single_seconds": [1e-3] * 9 + [1.0],
+        "peak_memory_mib": 400.0,
+    } | more
+
+
+def test_targets_of_prediction_are_judged_one_by_one():
+    runs = [
+        a_run("predict.py", 0, caches="cold", wall_seconds=3.0, peak_memory_mib=501.0),
+        a_run("predict.py", 0, caches="warm", wall_seconds=2.0, peak_memory_mib=300.0),
+        a_run("jaxdigits", 0.2, file_seconds=[1.9e-3], array_seconds=[1e-3]),
+        a_run("pytorch", 0.1),
+        a_run("keras_tensorflow", 0.4),
+    ]
+    summary = predict_speed.summarise(runs)
+    met = {target["name"].split(":")[0]: target["met"] for target in summary["targets"]}
+    assert met == {
+        "one picture file in a running process, median, ms": True,
+        "predict.py, programs compiled before, s": True,
+        "predict.py, nothing compiled before, s": False,
+        "peak memory of predict.py, MiB": False,
+        "seconds an image in batches, pytorch to ours": False,
+        "seconds an image in batches, keras_tensorflow to ours": True,
+    }
+    ours = summary["contestants"]["jaxdigits"]
+    assert ours["images_per_second"]["mean"] == pytest.approx(predict_speed.BATCH / 0.2)
+    assert ours["single_seconds"]["median"] == pytest.approx(1.0)
+    assert ours["file_seconds"]["n"] == 1
+
+
+def test_calls_that_warm_up_do_not_count():
+    calls: list[int] = []
+    assert len(predict_speed.timed(calls.append, 1, n=3, before=2)) == 3
+    assert calls == [1] * 5

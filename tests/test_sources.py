@@ -1,0 +1,433 @@
+"""Whatever is given for a picture comes out as decoded pictures with names, or as a DataError of one line."""
+
+import contextlib
+import io
+import itertools
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import fuzz_pictures
+from jaxdigits import loader
+from jaxdigits.errors import DataError
+from jaxdigits.sources import Picture, Source, is_batch, sources
+from jaxdigits.worker import Worker
+from tests.conftest import Python
+from tests.drawings import drawing, encoded, likeness
+
+
+def loaded(pictures: Any) -> list[Picture]:
+    return [source.load() for source in sources(pictures)]
+
+
+def only(picture: Any) -> Picture:
+    (one,) = loaded(picture)
+    return one
+
+
+@pytest.fixture(scope="module")
+def digits(mnist) -> np.ndarray:
+    return mnist.test.images[:200, :, :, 0]
+
+
+# What a source may be.
+
+
+def test_sources_agree_and_are_named(digits, tmp_path):
+    data = encoded(drawing(digits[0]))
+    path = tmp_path / "eine Sieben ü.png"
+    path.write_bytes(data)
+    given = [
+        path,
+        str(path),
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        Image.open(io.BytesIO(data)),
+        digits[:2],
+    ]
+    pictures = loaded(given)
+    assert len(pictures) == 9
+    for picture in pictures[:7]:
+        np.testing.assert_array_equal(picture.pixels, drawing(digits[0]))
+    expected = ["bytes 2", "bytes 3", "bytes 4", "file 5", "picture 6", "array 7[0]", "array 7[1]"]
+    assert [picture.name for picture in pictures] == [str(path), str(path), *expected]
+    names = [only(one).name for one in (data, io.BytesIO(data), Image.open(io.BytesIO(data)), digits[0])]
+    assert names == ["bytes", "file", "picture", "array"]
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(only(file).pixels, drawing(digits[0]))
+
+
+def test_a_generator_is_taken_as_it_comes(digits):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield digits[len(taken) % 10]
+
+    stream = sources(endless())
+    for _ in range(5):
+        next(stream).load()
+    assert len(taken) == 5
+    np.testing.assert_array_equal(loaded(digit for digit in digits[:3])[2].pixels, digits[2])
+    assert [picture.name for picture in loaded(iter([digits[0], digits[1]]))] == ["array 0", "array 1"]
+
+
+def test_nothing_is_read_before_it_is_loaded(tmp_path):
+    path = tmp_path / "later.png"
+    (source,) = sources([path])
+    path.write_bytes(encoded(np.full((9, 9), 7, np.uint8)))
+    assert (source.load().pixels == 7).all()
+
+
+def test_folders_and_patterns(tmp_path, digits):
+    for name in ("b.png", "a.PNG", "10.jpg", "deep/er/c.png", ".hidden.png", ".hidden/d.png", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(digits[0]))
+
+    def names(given):
+        return [Path(source.name).relative_to(tmp_path).as_posix() for source in sources(given)]
+
+    assert names(tmp_path) == ["10.jpg", "a.PNG", "b.png", "deep/er/c.png"]
+    assert names(str(tmp_path / "*.png")) == ["b.png"]
+    assert names(str(tmp_path / "**" / "*.png")) == ["b.png", "deep/er/c.png"]
+    assert names([tmp_path / "deep", tmp_path / "b.png"]) == ["deep/er/c.png", "b.png"]
+    assert names(str(tmp_path / "de*")) == ["deep/er/c.png"]
+    literal = tmp_path / "[x].png"
+    literal.write_bytes(encoded(digits[0]))
+    assert names(literal) == ["[x].png"]  # a file of that name comes before the pattern
+
+
+def test_standard_input(monkeypatch, digits):
+    stream = io.TextIOWrapper(io.BytesIO(encoded(digits[0])))
+    monkeypatch.setattr(sys, "stdin", stream)
+    picture = only("-")
+    assert picture.name == "standard input"
+    np.testing.assert_array_equal(picture.pixels, digits[0])
+    with pytest.raises(DataError, match="standard input: the file is empty"):
+        only("-")
+
+
+def test_what_holds_several_pictures(tmp_path, digits):
+    for several in (
+        [],
+        (),
+        iter([]),
+        [digits[0]],
+        digits,
+        digits[..., None],
+        tmp_path,
+        str(tmp_path),
+        "a*.png",
+    ):
+        assert is_batch(several)
+    data = encoded(digits[0])
+    for one in (digits[0], digits[0][..., None], np.zeros((9, 9, 3)), data, io.BytesIO(data), "a.png", "-"):
+        assert not is_batch(one)
+    assert not is_batch(Image.open(io.BytesIO(data)))
+
+
+# Pictures.
+
+
+def test_of_several_frames_the_first_is_read_and_it_is_said(digits):
+    frames = [Image.fromarray(drawing(digit)) for digit in digits[:3]]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        picture = only(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+        assert picture.note == "the first of 3 frames is read", kind
+        assert (
+            likeness(
+                [picture.pixels.mean(-1) if picture.pixels.ndim == 3 else picture.pixels],
+                [drawing(digits[0])],
+            )[0]
+            > 0.99
+        )
+    assert only(encoded(frames[0], "GIF")).note == ""
+
+
+def test_a_pillow_image_is_left_as_it_was(digits):
+    picture = Image.open(io.BytesIO(encoded(drawing(digits[0], 40, (2000, 1500)), "JPEG")))
+    only(picture)
+    assert picture.size == (2000, 1500)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction(digits):
+    pixels = only(encoded(drawing(digits[0], 30, (4000, 3000), (1500, 700)), "JPEG")).pixels
+    assert max(pixels.shape) <= 2048
+
+
+def test_orientation_is_applied(digits):
+    upright = Image.fromarray(drawing(digits[4]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    data = encoded(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    np.testing.assert_array_equal(only(data).pixels, np.asarray(upright))
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "La"]
+)
+def test_modes_of_pillow(digits, mode):
+    canvas = Image.fromarray(drawing(digits[4]))
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(canvas).astype(np.uint16) * 257)
+    elif mode == "LAB":
+        blank = Image.new("L", canvas.size, 128)
+        picture = Image.merge("LAB", (canvas, blank, blank))
+    else:
+        first = {"La": "LA", "HSV": "RGB"}.get(mode, "L")
+        picture = canvas.convert(first).convert(mode)
+    assert picture.mode == mode
+    pixels = only(picture).pixels
+    assert pixels.dtype in (np.uint8, np.float32)
+    grey = pixels[..., 0] if pixels.ndim == 3 else pixels
+    assert likeness([grey], [np.asarray(canvas)])[0] > 0.85  # mode 1 is dithered
+    assert 250 <= grey.max() <= 255
+
+
+# Arrays.
+
+
+def test_shapes(digits):
+    assert [picture.pixels.shape for picture in loaded(digits[:3, ..., None])] == [(28, 28)] * 3
+    assert only(digits[0][..., None]).pixels.shape == (28, 28)
+    assert len(loaded(digits[:28])) == 28
+    assert only(np.zeros((28, 28, 3))).pixels.shape == (28, 28, 3)  # a colour picture
+    assert only(np.zeros((50, 40))).pixels.shape == (50, 40)
+    assert [picture.pixels.shape for picture in loaded(np.zeros((2, 50, 40, 4)))] == [(50, 40, 4)] * 2
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("top", [1, 255])
+def test_floats_are_exact(digits, dtype, top):
+    values = (digits.astype(np.float64) * (top / 255)).astype(dtype)
+    np.testing.assert_array_equal([picture.pixels for picture in loaded(values)], digits)
+
+
+def test_other_types(digits):
+    jnp = pytest.importorskip("jax.numpy")
+    np.testing.assert_array_equal(only(digits[0].astype(np.int64)).pixels, digits[0])
+    np.testing.assert_array_equal(only(digits[0] > 127).pixels, (digits[0] > 127) * np.uint8(255))
+    np.testing.assert_array_equal(only(jnp.asarray(digits[0])).pixels, digits[0])
+    half = only(jnp.asarray(digits[0] / 255, jnp.bfloat16)).pixels
+    assert np.abs(half.astype(int) - digits[0]).max() <= 1
+
+
+def test_one_bad_image_of_a_batch_is_bad_alone(digits):
+    values = digits[:4] / 255
+    values[2, 3, 3] = np.nan
+    values[3, 3, 3] = np.inf
+    first, second, third, fourth = sources(values)
+    np.testing.assert_array_equal(first.load().pixels, digits[0])
+    np.testing.assert_array_equal(second.load().pixels, digits[1])
+    for bad, index in ((third, 2), (fourth, 3)):
+        with pytest.raises(DataError, match=rf"array\[{index}\]: holds NaN or infinite values"):
+            bad.load()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ([], "no picture in the list"),
+        (iter([]), "no picture in the list"),
+        (b"", "bytes: the file is empty"),
+        (b"hello, world", "bytes: not a picture"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "bytes: SVG is a drawing"),
+        (b"%PDF-1.7 ...", "bytes: PDF is a document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\n", "bytes: "),
+        (io.StringIO("text"), "binary mode"),
+        (3, "expected a path"),
+        (None, "expected a path"),
+        ([[[0, 1], [1, 0]]], "item 0"),
+        (np.zeros((0, 28, 28)), "empty"),
+        (np.zeros(28), "shape"),
+        (np.zeros((2, 3, 5, 7)), "shape"),
+        (np.zeros((1, 1, 28, 28, 1)), "shape"),
+        (np.full((28, 28), np.nan), "NaN"),
+        (np.full((28, 28), np.inf), "infinite"),
+        (np.full((28, 28), -1.0), "values from -1"),
+        (np.full((28, 28), 256), "values from 256"),
+        (np.full((28, 28), None), "holds object"),
+        (np.full((28, 28), "1"), "holds str"),
+        (np.zeros((28, 28), complex), "holds complex"),
+        (np.broadcast_to(np.uint8(0), (8000, 8000)), "50,000,000"),
+        ("no/such/file.png", "no/such/file.png: "),
+        ("no/such/*.png", "no/such/*.png: "),
+        ("a\0b.png", "'a\\x00b.png': "),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isascii() and value.isprintable() else "",
+)
+def test_refusals_name_the_source_in_one_line(source, words):
+    with pytest.raises(DataError) as caught:
+        loaded(source)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_pictures_and_a_truncated_file_are_refused(digits, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="holds no picture files"):
+        loaded(tmp_path)
+    for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP"):
+        path = tmp_path / f"half.{kind}"
+        data = encoded(drawing(digits[0]), kind)
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(DataError, match=f"half.{kind}: "):
+            loaded(path)
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (14000, 13000)])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(size):
+    limit = Image.MAX_IMAGE_PIXELS
+    data = encoded(Image.new("1", size))
+    assert len(data) < 200_000
+    with pytest.raises(DataError, match="more than 50,000,000 pixels"):
+        only(data)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_warnings_are_those_of_before(digits):
+    data = encoded(drawing(digits[0]), "TIFF")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: only(data), range(40)))
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_damaged_files_give_an_image_or_a_data_error(digits, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(drawing(digits[0], 3, (120, 100), (20, 10)))
+    whole = np.frombuffer(encoded(picture, kind, exif=exif), np.uint8)
+    random = np.random.default_rng(0)
+    files = []
+    for _ in range(60):
+        data = whole.copy()
+        near_start = random.random() < 0.5  # where the headers are
+        places = random.integers(0, min(len(data), 100) if near_start else len(data), random.integers(1, 8))
+        data[places] = random.integers(0, 256, len(places))
+        files.append(data.tobytes()[: len(data) if random.random() < 0.8 else random.integers(0, len(data))])
+    for file, one in zip(files, loader.load(files), strict=True):
+        if one.error:
+            assert str(one.error).startswith(f"{one.name}: ")
+            assert "\n" not in str(one.error)
+            with contextlib.suppress(DataError):
+                only(file)
+                pytest.fail("refused among others, but not alone")
+        else:
+            assert one.image.shape == (28, 28)
+            assert one.image.dtype == np.uint8
+
+
+# Many at once.
+
+
+def test_many_come_in_order_with_those_that_fail_among_them(digits):
+    files = [encoded(digit) for digit in digits[:100]]
+    for bad in (0, 17, 99):
+        files[bad] = b"nothing"
+    several = list(loader.load(files, threads=3))
+    assert [one.name for one in several] == [f"bytes {i}" for i in range(100)]
+    assert [i for i, one in enumerate(several) if one.error] == [0, 17, 99]
+    for i, one in enumerate(several):
+        if not one.error:
+            np.testing.assert_array_equal(one.image, digits[i])
+
+
+def test_no_more_is_read_ahead_than_keeps_the_threads_busy(digits):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield digits[0]
+
+    for _ in itertools.islice(loader.load(endless(), threads=2), 50):
+        pass
+    assert 50 <= taken <= 300
+
+
+def test_an_error_of_the_generator_itself_comes_through(digits):
+    def breaks():
+        yield digits[0]
+        yield digits[1]
+        raise RuntimeError("of the caller")
+
+    with pytest.raises(RuntimeError, match="of the caller"):
+        list(loader.load(breaks()))
+
+
+@pytest.fixture(scope="module")
+def many_files(tmp_path_factory, digits) -> Path:
+    """Enough files for worker processes, one of them bad."""
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(200):
+        (folder / f"{i:03d}.png").write_bytes(encoded(drawing(digits[i], 3, (100, 100), (9, 5))))
+    (folder / "190.png").write_bytes(b"nothing")
+    return folder
+
+
+def test_workers_do_what_is_done_here(many_files):
+    here, elsewhere = (list(loader.load(many_files, threads=n)) for n in (1, 2))
+    assert len(here) == len(elsewhere) == 200
+    for one, other in zip(here, elsewhere, strict=True):
+        assert (one.name, one.blank, one.note, str(one.error)) == (
+            other.name,
+            other.blank,
+            other.note,
+            str(other.error),
+        )
+        np.testing.assert_array_equal(one.image, other.image)
+    assert [one.error is not None for one in elsewhere].index(True) == 190
+    assert elsewhere[199].image.flags.writeable
+
+
+def test_without_workers_all_goes_on(many_files, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert len(list(loader.load(many_files, threads=2))) == 200
+
+
+def test_a_worker_answers_and_ends(many_files):
+    worker = Worker()
+    names = [str(many_files / "000.png"), str(many_files / "missing.png")]
+    for _ in range(2):
+        good, bad = worker.load(names, "auto", False)
+        assert good.image.any()
+        assert "missing.png: cannot read" in str(bad.error)
+    worker.close()
+    with pytest.raises((OSError, ValueError)):
+        worker.load(names, "auto", False)
+
+
+def test_import_is_light(python: Python):
+    code = "import sys, jaxdigits.sources, jaxdigits.image, jaxdigits.loader; "
+    code += "sys.exit(bool({'PIL', 'jax', 'matplotlib'} & set(sys.modules)))"
+    assert python("-c", code).returncode == 0
+
+
+def test_a_source_is_what_it_says():
+    source = Source("name", lambda: (np.zeros((2, 2), np.uint8), "note"))
+    assert (source.load().name, source.load().note) == ("name", "note")
+
+
+def test_mutated_files_of_every_format_give_an_image_or_a_data_error():
+    figures = fuzz_pictures.check(fuzz_pictures.mutated(fuzz_pictures.originals(), 400))
+    assert figures["files"] == 400
+    assert figures["tracebacks"] == []
+    assert int(str(figures["refused"])) > 50
+    assert int(str(figures["read"])) > 50

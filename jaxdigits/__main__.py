@@ -56,6 +56,8 @@ class PredictArguments:
     """Takes 28x28 pictures, and no others, for the network's input as they are."""
     show_preprocessed: Path | None = None
     """A PNG file to draw into what the network saw of the first pictures, step by step."""
+    number: bool = False
+    """Reads all the digits of each picture, line by line, and prints them."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
 
@@ -111,6 +113,9 @@ def predict(arguments: Sequence[str]) -> None:
 
     device.select(flags.device)
     device.enable_compilation_cache()
+    if flags.number:
+        _read_numbers(flags)
+        return
     with PredictionReport(flags.pictures, as_json=flags.json, strip=flags.show_preprocessed) as report:
         predictions = recognizer.load(flags.model).predict_iter(
             list(flags.pictures),
@@ -122,6 +127,26 @@ def predict(arguments: Sequence[str]) -> None:
         for prediction in predictions:
             report.on_prediction(prediction)
     if report.errors:
+        sys.exit(DataError.exit_status)
+
+
+def _read_numbers(flags: PredictArguments) -> None:
+    """Prints the numbers in each picture, a line of writing a line."""
+    if flags.json or flags.raw or flags.show_preprocessed:
+        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
+    from jaxdigits.reading import read
+    from jaxdigits.recognizer import load
+    from jaxdigits.sources import sources
+
+    recognizer, failed = load(flags.model), False
+    invert = {"auto": "auto", "yes": True, "no": False}[flags.invert]
+    for source in sources(list(flags.pictures)):
+        try:
+            print(read(source.load().pixels, recognizer, invert=invert).text)
+        except DataError as error:  # the other pictures are read all the same
+            print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+            failed = True
+    if failed:
         sys.exit(DataError.exit_status)
 
 

@@ -34,6 +34,7 @@ class Model:
       channels: output channels of its convolutions.
       hidden: units of its hidden layer.
       views: how many views of a picture it is asked for, as `TrainConfig.views`.
+      temperature: what its logits are divided by, for calibrated probabilities.
       class_names: a name for each class.
       dataset: the data set that it was trained on.
       config: the configuration of its training, as `config.json` has it.
@@ -44,6 +45,7 @@ class Model:
     channels: tuple[int, ...]
     hidden: int
     views: int
+    temperature: float
     class_names: tuple[str, ...]
     dataset: str
     config: dict[str, Any]
@@ -68,6 +70,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         "channels": list(model.channels),
         "hidden": model.hidden,
         "views": model.views,
+        "temperature": model.temperature,
         "class_names": list(model.class_names),
         "dataset": model.dataset,
         "config": model.config,
@@ -128,6 +131,9 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
     views = about["views"]
     if type(views) is not int or views not in (1, 5, 9):
         raise ValueError(f"it asks for {views!r} views of a picture")
+    temperature = about["temperature"]
+    if type(temperature) is not float or not 0.01 <= temperature <= 100:
+        raise ValueError(f"its temperature is {temperature!r}")
     if not 2 <= len(channels) <= 4 or not 2 <= len(names) <= 1000:
         raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
     if not all(isinstance(name, str) for name in names):
@@ -148,7 +154,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
             raise ValueError(f"{name} has values that are not finite")
     params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in expected])
     config, figures = dict(about["config"]), dict(about["figures"])
-    return Model(params, channels, hidden, views, names, str(about["dataset"]), config, figures)
+    return Model(params, channels, hidden, views, temperature, names, str(about["dataset"]), config, figures)
 
 
 def _named(params: Params) -> dict[str, Any]:

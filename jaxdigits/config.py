@@ -127,7 +127,8 @@ PRESETS: dict[str, TrainConfig] = {
     "fast": TrainConfig(
         preset="fast",
         epochs=1,
-        learning_rate=0.006,
+        batch_size=128,
+        learning_rate=0.013,
         beta1=0.8,
         beta2=0.95,
         weight_decay=0.0,

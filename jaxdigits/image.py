@@ -41,6 +41,7 @@ _WORKING_SIDE = 320  # pixels: what is larger is averaged down to find the digit
 _FINE = 96  # pixels: a digit that came out smaller is cut out of the original again
 _CANONICAL = 80  # pixels: longest side of a digit while its strokes are worked on, four times the box
 
+_THINNING = 0.12  # of its width: the most that a stroke loses on each side, or it might break
 _EDGE = 0.3  # of solid ink: where a stroke's soft edge begins
 # Mean widths of strokes in the 20-pixel box: the 15th and the 85th percentile of MNIST's training
 # images are left as they are, thinner and thicker strokes brought there.
@@ -244,7 +245,7 @@ def _strokes(found: Ink, trace: Trace) -> np.ndarray:
     # Growing by r on each side makes the digit larger by 2 r, and fitting takes that back.
     radius = (wanted - present) / 2 / (1 - wanted / _CANONICAL)
     if abs(radius) > 0.25:
-        ink = thickened(ink, float(np.clip(radius, -0.4 * present, _CANONICAL // 8)))
+        ink = thickened(ink, float(np.clip(radius, -_THINNING * present, _CANONICAL // 8)))
         trace("stroke", lambda: ink)
     return ink
 

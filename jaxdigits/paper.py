@@ -35,11 +35,12 @@ def polarity(grey: np.ndarray) -> bool | None:
 
     In even light most of the border is paper, and only ink differs from it, to one side. A small picture
     is taken to be in even light, and cut out so tightly that its border is ink as well: there, paper is
-    what covers more of border and whole.
+    what covers more of border, corners and whole, for few digits reach into a corner.
     """
     if max(grey.shape) < SMALLEST:
         light = grey > otsu(grey)[0]
-        return bool(border_share(light) + light.mean() > 1)
+        corners = light[[0, 0, -1, -1], [0, -1, 0, -1]]
+        return bool(border_share(light) + corners.mean() + light.mean() > 1.5)
     ring = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
     low, paper, high = quantiles(ring, 0.25, 0.5, 0.75)
     darkest, lightest = quantiles(grey, 0.001, 0.999)

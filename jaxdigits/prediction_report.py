@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -130,9 +131,9 @@ def _mute_libraries() -> Iterator[None]:
     except (AttributeError, OSError, ValueError):  # there is none, or it is no file
         yield
         return
-    with open(kept, "w", buffering=1, encoding=stderr.encoding, errors="backslashreplace") as own:
+    with os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors="backslashreplace") as own:
         stderr.flush()
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), stderr.fileno())
         sys.stderr = own
         try:

@@ -22,7 +22,7 @@ from jaxdigits import loader
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.evaluate import average_views, views_of
+from jaxdigits.evaluate import average_views, in_portions, views_of
 from jaxdigits.image import Invert
 from jaxdigits.model import fastest_form
 from jaxdigits.sources import Pictures, is_batch
@@ -30,7 +30,7 @@ from jaxdigits.sources import Pictures, is_batch
 __all__ = ["DEFAULT_MODEL", "Prediction", "Predictions", "Recognizer", "load", "predict", "predict_iter"]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-_BATCH_SIZES = (32, 256)  # besides the views of a single picture
+_BATCH_SIZES = (32, 256, 1024)  # besides the views of a single picture
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
 Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
@@ -126,7 +126,8 @@ class Recognizer:
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         network = model.network(fastest_form(device.platform))
         self._params = jax.device_put(model.params, device)
-        self._logits = jax.jit(network.apply)
+        portion = 64 if device.platform == "cpu" else _BATCH_SIZES[-1]
+        self._logits = jax.jit(in_portions(network, portion))
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -171,7 +172,7 @@ class Recognizer:
         invert: Invert = "auto",
         raw: bool = False,
         on_error: OnError = "raise",
-        batch_size: int = _BATCH_SIZES[-1],
+        batch_size: int = _BATCH_SIZES[1],
         show: Show | None = None,
     ) -> Iterator[Prediction]:
         """Reads any number of pictures in constant memory, and yields each in order.
@@ -224,8 +225,9 @@ class Recognizer:
     def probabilities(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
         """The probabilities of model-ready images: uint8 [n, 28, 28, 1], white on black."""
         views = views_of(images, self.model.views)
-        logits = self._run(np.concatenate(views)).reshape(len(views), len(images), len(self.model.class_names))
-        logits = average_views(logits)
+        sizes = (len(views), len(images), len(self.model.class_names))
+        logits = average_views(self._run(np.concatenate(views)).reshape(sizes))
+        logits = logits / np.float32(self.model.temperature)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return odds / odds.sum(axis=1, keepdims=True)
 

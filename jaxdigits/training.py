@@ -27,7 +27,7 @@ from jaxdigits.checkpoint import Model
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
 from jaxdigits.errors import DeviceError, DivergedError
-from jaxdigits.evaluate import Evaluation, Evaluator
+from jaxdigits.evaluate import Evaluation, Evaluator, fit_temperature
 from jaxdigits.executor import Executor, Pace
 from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer, make_schedule
@@ -352,7 +352,10 @@ class _Run:
     def finish(self, history: list[dict[str, Any]]) -> TrainResult:
         """Takes the final figures, and writes the model, the plots and the summary."""
         config, names = self.config, self.data.class_names
-        test = self.measure(self.data.test, views=config.views)
+        temperature = 1.0
+        if self.data.validation is not None:
+            temperature = fit_temperature(self.measure(self.data.validation, views=config.views))
+        test = self.measure(self.data.test, views=config.views).at(temperature)
         with ThreadPoolExecutor(max_workers=1) as pool:  # Python draws while the device measures
             drawing = pool.submit(self.folder.draw, history, self.data.test.images, test, names)
             figures = {
@@ -360,11 +363,12 @@ class _Run:
                 "test_accuracy": test.accuracy,
                 "test_correct": test.correct,
                 "test_total": test.total,
+                "test_calibration_error": test.calibration_error,
             }
             self.clock.lap("evaluate")
             params = jax.device_get(self.state.params)
             fields = configs.to_json(config)
-            sizes = (config.channels, config.hidden, config.views)
+            sizes = (config.channels, config.hidden, config.views, temperature)
             model = Model(params, *sizes, names, self.data.name, fields, figures)
             self.folder.save_model(model)
             drawing.result()

@@ -39,7 +39,7 @@ def untrained(
     shapes = initial_shapes(channels, hidden)
     params = jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), shapes)
     config, figures = to_json(PRESETS["fast"]), {"test_accuracy": 0.1, "test_total": 10}
-    return Model(params, channels, hidden, views, NAMES, "mnist", config, figures)
+    return Model(params, channels, hidden, views, 0.75, NAMES, "mnist", config, figures)
 
 
 def saved(model: Model) -> bytes:
@@ -281,6 +281,7 @@ def test_channels_other_than_the_weights_are_refused(channels: Any):
     [
         ("format", [..., None, 0, 2, "1", [1]]),
         ("hidden", [..., None, 0, -4, 5, 4.0, True, "4", [4], 65_536, 2**70]),
+        ("temperature", [..., None, 0.0, -1.0, 1, True, "1", 1e9, float("nan")]),
         ("views", [..., None, 0, -1, 2, 10, 5.0, True, "5", [5], 2**70]),
         ("class_names", [..., None, [], ["0"], NAMES[:9], [*NAMES, "10"], list(range(10)), [None] * 10, 10]),
         ("dataset", [...]),

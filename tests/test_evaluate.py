@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdigits.evaluate import Evaluation, Evaluator, average_views, shift, views_of, wilson_interval
+from jaxdigits.evaluate import (
+    Evaluation,
+    Evaluator,
+    average_views,
+    fit_temperature,
+    shift,
+    views_of,
+    wilson_interval,
+)
 from jaxdigits.model import build
 
 from .test_model import drawn
@@ -119,6 +127,40 @@ def test_figures_of_several_views_are_those_of_their_average(evaluators, views: 
         assert found.correct == expected.correct
     alone = evaluators[64](PARAMS, IMAGES, LABELS).log_probabilities
     assert np.allclose(alone, expected.log_probabilities, rtol=1e-3, atol=1e-4) == (views == 1)
+
+
+def drawn_from_their_own_probabilities(n: int) -> Evaluation:
+    """Labels that come as often as the logits say."""
+    random = np.random.default_rng(3)
+    logits = random.normal(scale=3, size=(n, 10))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    return Evaluation(logits.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_wrong_confidence(factor: float):
+    honest = drawn_from_their_own_probabilities(20_000)
+    wrong = Evaluation(honest.logits * np.float32(factor), honest.labels)
+    temperature = fit_temperature(wrong)
+    assert temperature == pytest.approx(factor, rel=0.05)
+    mended = wrong.at(temperature)
+    assert (mended.predictions == wrong.predictions).all()
+    assert mended.loss <= min(wrong.loss, wrong.at(temperature * 1.1).loss, wrong.at(temperature / 1.1).loss)
+    assert mended.calibration_error < 0.01
+    assert (wrong.calibration_error > 0.05) == (factor != 1)
+
+
+def test_the_calibration_error_is_the_gap_between_certainty_and_share():
+    logits = np.log(np.array([[0.8, 0.2]] * 10, np.float32))
+    assert Evaluation(logits, np.array([0] * 8 + [1] * 2)).calibration_error == pytest.approx(0, abs=1e-6)
+    assert Evaluation(logits, np.array([0] * 5 + [1] * 5)).calibration_error == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_temperature_stays_in_its_range_when_all_is_right_or_wrong():
+    logits = np.eye(10, dtype=np.float32) * 5
+    labels = np.arange(10)
+    assert 0.1 <= fit_temperature(Evaluation(logits, labels)) <= 10
+    assert 0.1 <= fit_temperature(Evaluation(logits, (labels + 1) % 10)) <= 10
 
 
 @given(total=st.integers(1, 100_000), share=st.floats(0, 1))

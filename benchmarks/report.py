@@ -255,7 +255,7 @@ def plot_accuracy() -> None:
 
 def plot_limit() -> None:
     """Where the milliseconds of an update go, a bar a preset, and what products alone would take."""
-    figure, axes = _canvas(8.5, 3.2)
+    figure, axes = _canvas(8.5, 3.4)
     names = ("forward", "gradients", "optimizer", "augmentation")
     labels = []
     for result in results("limit"):
@@ -273,7 +273,7 @@ def plot_limit() -> None:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds an update")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower center", bbox_to_anchor=(0.45, 1.0))
     _save(figure, "limit.png")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from jaxdigits.reading import Reading, read
-    from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict
+    from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict, predict_iter
     from jaxdigits.training import TrainResult, train
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ _HOMES = {
     "Recognizer": "recognizer",
     "load": "recognizer",
     "predict": "recognizer",
+    "predict_iter": "recognizer",
     "TrainResult": "training",
     "train": "training",
 }
@@ -65,6 +66,7 @@ __all__ = [
     "dataset",
     "load",
     "predict",
+    "predict_iter",
     "read",
     "train",
 ]

@@ -48,8 +48,9 @@ def average_views(logits: Float[np.ndarray, "views n classes"]) -> Float[np.ndar
     """The mean of the views' log-probabilities: of one view, its logits as they are."""
     if len(logits) == 1:
         return logits[0]
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).mean(axis=0)
+    with np.errstate(invalid="ignore"):  # of logits that are not finite, which come out as NaN
+        logits = logits - logits.max(axis=-1, keepdims=True)
+        return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).mean(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)

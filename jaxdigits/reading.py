@@ -9,7 +9,6 @@ degrees; there is nothing on the page but numbers.
 """
 
 import dataclasses
-import functools
 import itertools
 import os
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from jaxdigits.ink import Invert, ink_level, levels
 from jaxdigits.layout import Atom
 from jaxdigits.morphology import closed, resized, stroke_width, thickened
 from jaxdigits.paper import CONTRAST, extended, polarity, quiet, sheet, without_lines
-from jaxdigits.recognizer import Recognizer, load
+from jaxdigits.recognizer import Recognizer, recognizer_of
 from jaxdigits.sources import Picture, sources
 
 __all__ = ["ReadDigit", "Reading", "ink_of", "read"]
@@ -168,7 +167,7 @@ def read(
     """
     if invert not in ("auto", True, False):
         raise UsageError(f"invert is {invert!r}; expected 'auto', True or False")
-    recognizer = model if isinstance(model, Recognizer) else _default() if model is None else load(model)
+    recognizer = recognizer_of(model)
     opened = _opened(picture)
     ink = ink_of(opened.pixels, invert)
     scale = (opened.pixels.shape[1] / ink.shape[1], opened.pixels.shape[0] / ink.shape[0])
@@ -192,12 +191,6 @@ def _opened(picture: Any) -> Picture:
     if len(found) != 1:
         raise DataError(f"{found[0].name}: expected one picture, found several; read them one by one")
     return found[0].load()
-
-
-@functools.lru_cache(maxsize=1)
-def _default() -> Recognizer:
-    """The default recogniser, loaded once in a process."""
-    return load()
 
 
 def _digit(box: np.ndarray, probabilities: np.ndarray, scale: tuple[float, float]) -> ReadDigit:

@@ -27,7 +27,16 @@ from jaxdigits.image import Invert
 from jaxdigits.model import fastest_form
 from jaxdigits.sources import Pictures, is_batch
 
-__all__ = ["DEFAULT_MODEL", "Prediction", "Predictions", "Recognizer", "load", "predict", "predict_iter"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Prediction",
+    "Predictions",
+    "Recognizer",
+    "load",
+    "predict",
+    "predict_iter",
+    "recognizer_of",
+]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
 _BATCH_SIZES = (32, 256, 1024)  # besides the views of a single picture
@@ -238,7 +247,9 @@ class Recognizer:
         start = 0
         while start < len(images):
             left = len(images) - start
-            size = next((size for size in sizes if size >= left), sizes[-1])
+            # The program that holds all that is left, unless more than half of it would stay empty.
+            filled = [size for size in sizes if size <= left]
+            size = next((size for size in sizes if left <= size < 2 * left), max(filled, default=sizes[0]))
             batch = images[start : start + size]
             if len(batch) < size:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
@@ -283,7 +294,7 @@ def predict(
     Raises:
       DataError: something is no picture, or no model.
     """
-    return _recognizer(model).predict(images, invert=invert, raw=raw, on_error=on_error)
+    return recognizer_of(model).predict(images, invert=invert, raw=raw, on_error=on_error)
 
 
 def predict_iter(
@@ -306,11 +317,15 @@ def predict_iter(
     Raises:
       DataError: something is no picture, or no model.
     """
-    return _recognizer(model).predict_iter(images, invert=invert, raw=raw, on_error=on_error)
+    return recognizer_of(model).predict_iter(images, invert=invert, raw=raw, on_error=on_error)
 
 
-def _recognizer(model: "Recognizer | str | os.PathLike[str] | None") -> Recognizer:
-    """The recogniser that is meant."""
+def recognizer_of(model: "Recognizer | str | os.PathLike[str] | None") -> Recognizer:
+    """The recogniser that is meant: a given one, that of a file, or the packaged one, loaded once.
+
+    Raises:
+      DataError: there is no model, or it is damaged.
+    """
     if model is None:
         return _default()
     return model if isinstance(model, Recognizer) else load(model)

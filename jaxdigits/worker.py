@@ -65,11 +65,13 @@ def load_one(source: Source, invert: Invert, raw: Raw, stages: bool = False) -> 
     except DataError as error:
         return Loaded(source.name, black, error=error)
     try:
-        prepared = image.prepare(picture.pixels, invert=invert, raw=raw)
+        if not stages:
+            prepared = image.prepare(picture.pixels, invert=invert, raw=raw)
+            return Loaded(source.name, prepared.image, prepared.blank, picture.note)
+        steps = image.stages(picture.pixels, invert=invert, raw=raw)
     except DataError as error:
         return Loaded(source.name, black, error=DataError(f"{label(source.name)}: {error}"))
-    steps = image.stages(picture.pixels, invert=invert, raw=raw) if stages else None
-    return Loaded(source.name, prepared.image, prepared.blank, picture.note, steps)
+    return Loaded(source.name, steps["image"], not steps["image"].any(), picture.note, steps)
 
 
 class Worker:

@@ -48,6 +48,16 @@ class TrainConfig:
     """Augmentation: largest random change of width and of height, as a share of it."""
     max_shear: float = 0.15
     """Augmentation: largest random slant, in pixels per pixel; rotates by the like angle in radians."""
+    max_slant: float = 0.0
+    """Augmentation: largest random slant of the rows alone, as of italics, in pixels per pixel."""
+    max_bend: float = 0.0
+    """Augmentation: largest random elastic distortion, in pixels."""
+    ink: float = 0.0
+    """Augmentation: probability of other strokes, of blur, of another contrast, each by itself."""
+    damage: float = 0.0
+    """Augmentation: probability of bars, edges, uneven paper, grain and lost pixels, each by itself."""
+    non_digits: int = 0
+    """Made images of what is no digit, to be learned as a class of their own: see `nondigits`."""
     channels: tuple[int, ...] = (16, 64, 64)
     """Output channels of the convolutions."""
     stem: Stem = "whitened"
@@ -95,6 +105,11 @@ class TrainConfig:
         _check("max_shift", self.max_shift, 0 <= self.max_shift <= 14, "0 to 14")
         _check("max_scale", self.max_scale, 0 <= self.max_scale <= 0.9, "0 to 0.9")
         _check("max_shear", self.max_shear, 0 <= self.max_shear <= 0.9, "0 to 0.9")
+        _check("max_slant", self.max_slant, 0 <= self.max_slant <= 0.9, "0 to 0.9")
+        _check("max_bend", self.max_bend, 0 <= self.max_bend <= 14, "0 to 14")
+        _check("ink", self.ink, 0 <= self.ink <= 1, "0 to 1")
+        _check("damage", self.damage, 0 <= self.damage <= 1, "0 to 1")
+        _check("non_digits", self.non_digits, 0 <= self.non_digits <= 100_000, "0 to 100000")
         _check("channels", self.channels, _sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
         _check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")
         _check("hidden", self.hidden, 1 <= self.hidden <= 65_536, "1 to 65536")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxdigits.augment import random_affine
+from jaxdigits.augment import random_affine, random_damage, random_ink
 from jaxdigits.config import TrainConfig
 from jaxdigits.model import Network, Params
 
@@ -56,6 +56,8 @@ class Data(NamedTuple):
     key: jax.Array  # of the run's augmentation
 
 
+_MOVES = ("max_shift", "max_scale", "max_shear", "max_slant", "max_bend")
+
 Update = Callable[[TrainState, Data], TrainState]
 
 
@@ -88,13 +90,29 @@ def cross_entropy(
     return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(axis=1)
 
 
+def make_augmentation(config: TrainConfig) -> Callable[[jax.Array, Array], Array]:
+    """The variations of training images that a configuration asks for, as (key, images) to images."""
+    moves = {name: getattr(config, name) for name in _MOVES}
+
+    def vary(key: jax.Array, images: Array) -> Array:
+        if any(moves.values()):
+            images = random_affine(key, images, **moves)
+        if config.ink:
+            images = random_ink(jax.random.fold_in(key, 2), images, share=config.ink)
+        if config.damage:
+            images = random_damage(jax.random.fold_in(key, 3), images, share=config.damage)
+        return images
+
+    return vary
+
+
 def make_update(network: Network, optimizer: optax.GradientTransformation, config: TrainConfig) -> Update:
     """The update of this network under this optimizer, as a pure function.
 
     The last batch of an epoch may be filled up with images that do not count: each image counts
     once in an epoch, in the loss as in the sums, whatever the batch size.
     """
-    augmented = config.max_shift > 0 or config.max_scale > 0 or config.max_shear > 0
+    vary = make_augmentation(config)
 
     def loss_of(params: Params, images: Array, labels: Array, weights: Array) -> tuple[Array, Sums]:
         logits = network.apply(params, images)
@@ -110,14 +128,7 @@ def make_update(network: Network, optimizer: optax.GradientTransformation, confi
         chosen = jax.lax.dynamic_slice(data.order, (start,), (batch,))
         weights = (start + jnp.arange(batch) < data.labels.shape[0]).astype(jnp.float32)
         images, labels = data.images[chosen], data.labels[chosen]
-        if augmented:
-            images = random_affine(
-                jax.random.fold_in(data.key, state.step),
-                images,
-                max_shift=config.max_shift,
-                max_scale=config.max_scale,
-                max_shear=config.max_shear,
-            )
+        images = vary(jax.random.fold_in(data.key, state.step), images)
         gradients, sums = jax.grad(loss_of, has_aux=True)(state.params, images, labels, weights)
         changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)

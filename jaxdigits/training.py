@@ -26,10 +26,11 @@ from jaxdigits import device as devices
 from jaxdigits.checkpoint import Model
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
-from jaxdigits.errors import DeviceError, DivergedError
+from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, Evaluator, fit_temperature
 from jaxdigits.executor import Executor, Pace
 from jaxdigits.model import build, fastest_form
+from jaxdigits.nondigits import make_non_digits
 from jaxdigits.optimizer import make_optimizer, make_schedule
 from jaxdigits.runs import RunFolder, refuse_taken
 from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
@@ -188,6 +189,17 @@ def _load(config: TrainConfig, say: Callable[[str], None]) -> _Splits:
     )
 
 
+def _with_non_digits(split: Split, config: TrainConfig, label: int) -> Split:
+    """The training images, and behind them, if the configuration asks for them, images of no digit."""
+    if not config.non_digits:
+        return split
+    if label != 10:
+        raise UsageError(f"--non-digits needs a data set of ten digits; {config.dataset} has {label} classes")
+    made = make_non_digits(*split, config.non_digits, config.seed)
+    labels = np.full(len(made), label, split.labels.dtype)
+    return Split(np.concatenate([split.images, made]), np.concatenate([split.labels, labels]))
+
+
 class _Sums(NamedTuple):
     """`step.Sums` on the host."""
 
@@ -211,7 +223,8 @@ class _Run:
         self, config: TrainConfig, device: devices.Device, data: _Splits, folder: RunFolder, clock: _Clock
     ):
         self.config, self.device, self.data, self.folder, self.clock = config, device, data, folder, clock
-        n = len(data.train.labels)
+        self.taught = _with_non_digits(data.train, config, len(data.class_names))
+        n = len(self.taught.labels)
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
@@ -226,13 +239,16 @@ class _Run:
         The programs are compiled from shapes alone, so none need wait for another's result.
         """
         config, data, platform = self.config, self.data, self.device.platform
-        sizes = (config.channels, config.hidden, len(data.class_names))
+        outputs = len(data.class_names) + (config.non_digits > 0)
+        sizes = (config.channels, config.hidden, outputs)
         fixed = config.stem == "whitened"
         network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
         optimizer = make_optimizer(config, self.updates)
         init = jax.jit(lambda params: init_state(params, optimizer))
         epoch = jnp.int32(0)
-        images, labels = jax.device_put((data.train.images, data.train.labels.astype(np.int32)), self.device)
+        images, labels = jax.device_put(
+            (self.taught.images, self.taught.labels.astype(np.int32)), self.device
+        )
         shapes = Data(images, labels, jax.eval_shape(self._order, self.order_key, epoch), self.augment_key)
         state: TrainState = jax.eval_shape(init, network.shapes)
         any_count = platform == "cpu" or config.max_seconds is not None
@@ -304,7 +320,7 @@ class _Run:
     def _progress(self, epoch: int, fraction: float, sums: "_Sums", seconds: float) -> Progress:
         speed = sums.images / seconds
         left = self.updates / self.updates_per_epoch - epoch  # epochs
-        left = left * len(self.data.train.labels) - sums.images
+        left = left * len(self.taught.labels) - sums.images
         return Progress(
             epoch=epoch + 1,
             epochs=math.ceil(self.updates / self.updates_per_epoch),

@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors"},
     {"storage", "idx"},
-    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"},
+    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip", "nondigits"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout"},
     {"dataset", "ink"},
     {"executor", "evaluate", "image"},

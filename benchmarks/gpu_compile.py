@@ -180,7 +180,9 @@ def _compile(config: TrainConfig, n: int, updates: int, target: str) -> Any:
     state, data = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), (state, data)
     )
-    executor = Executor(make_update(network, optimizer, config), state, data, any_count=False)
+    executor = Executor(
+        make_update(network, optimizer, config, updates * config.epochs), state, data, any_count=False
+    )
     return executor.compile(updates)
 
 

@@ -29,6 +29,7 @@ def random_affine(
     max_shear: float,
     max_slant: float = 0.0,
     max_bend: float = 0.0,
+    strength: float | Array = 1.0,
 ) -> Float[Array, "batch side side 1"]:
     """Maps each image by its own random affinity; what comes from outside the picture is 0.
 
@@ -43,10 +44,11 @@ def random_affine(
       max_bend: each row, and each column, slides by up to so many pixels more, neighbours alike: an
         elastic distortion (Simard et al. 2003, "Best practices for convolutional neural networks") that
         is the sum of one along each axis.
+      strength: a factor from 0 to 1 on all of these.
     """
     batch, side = images.shape[:2]
     x = images.reshape(batch, side, side).astype(jnp.float32)
-    uniform = jax.random.uniform(key, (6, batch, 1, 1), minval=-1.0, maxval=1.0)
+    uniform = strength * jax.random.uniform(key, (6, batch, 1, 1), minval=-1.0, maxval=1.0)
     middle = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2
     down, across = max_shear * uniform[4] * middle, -max_shear * uniform[4] * middle  # [batch, 1, side]
     down += max_slant * uniform[5] * middle
@@ -54,7 +56,7 @@ def random_affine(
         knots = jax.random.uniform(jax.random.fold_in(key, 1), (2, batch, 1, _KNOTS), minval=-1, maxval=1)
         places = (middle + side / 2) / side * (_KNOTS - 1)
         between = _hat(places[None, :] - jnp.arange(_KNOTS, dtype=jnp.float32)[:, None])
-        bends = max_bend * knots @ between
+        bends = strength * max_bend * knots @ between
         down, across = down + bends[0], across + bends[1]
     for slide, most in ((down, max_shear + max_slant), (across, max_shear)):
         reach = math.ceil(most * (side - 1) / 2 + max_bend)
@@ -106,7 +108,7 @@ def _neighbours(x: Float[Array, "batch side side"], pick) -> Float[Array, "batch
 
 
 def random_ink(
-    key: jax.Array, images: Float[Array, "batch side side 1"], *, share: float
+    key: jax.Array, images: Float[Array, "batch side side 1"], *, share: float | Array
 ) -> Float[Array, "batch side side 1"]:
     """Draws a share of the images with another pen, each change by itself with probability `share`.
 
@@ -137,7 +139,7 @@ def random_ink(
 
 
 def random_damage(
-    key: jax.Array, images: Float[Array, "batch side side 1"], *, share: float
+    key: jax.Array, images: Float[Array, "batch side side 1"], *, share: float | Array
 ) -> Float[Array, "batch side side 1"]:
     """Damages a share of the images, each kind by itself with probability `share`.
 
@@ -181,6 +183,6 @@ def random_damage(
     grain = jax.random.normal(keys[3], (batch, side, side))
     x = jnp.where(which[0] < share, x + 0.25 * which[1] * grain, x)
     chance = jax.random.uniform(jax.random.fold_in(key, 1), (batch, side, side))
-    lost = 0.25 * which[2] / share * (which[2] < share)
+    lost = jnp.where(which[2] < share, 0.25 * which[2] / share, 0)
     x = jnp.where(chance < lost, jnp.where(chance < lost / 2, 0.0, 1.0), x)
     return (255 * jnp.clip(x, 0, 1))[..., None]

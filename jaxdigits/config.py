@@ -56,6 +56,8 @@ class TrainConfig:
     """Augmentation: probability of other strokes, of blur, of another contrast, each by itself."""
     damage: float = 0.0
     """Augmentation: probability of bars, edges, uneven paper, grain and lost pixels, each by itself."""
+    calming: float = 0.0
+    """Augmentation: the share of its strength that it loses, evenly, by the end of the training."""
     non_digits: int = 0
     """Made images of what is no digit, to be learned as a class of their own: see `nondigits`."""
     channels: tuple[int, ...] = (16, 64, 64)
@@ -109,6 +111,7 @@ class TrainConfig:
         _check("max_bend", self.max_bend, 0 <= self.max_bend <= 14, "0 to 14")
         _check("ink", self.ink, 0 <= self.ink <= 1, "0 to 1")
         _check("damage", self.damage, 0 <= self.damage <= 1, "0 to 1")
+        _check("calming", self.calming, 0 <= self.calming <= 1, "0 to 1")
         _check("non_digits", self.non_digits, 0 <= self.non_digits <= 100_000, "0 to 100000")
         _check("channels", self.channels, _sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
         _check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")

@@ -90,29 +90,36 @@ def cross_entropy(
     return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(axis=1)
 
 
-def make_augmentation(config: TrainConfig) -> Callable[[jax.Array, Array], Array]:
-    """The variations of training images that a configuration asks for, as (key, images) to images."""
+def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array, Array, Array], Array]:
+    """The variations of training images that a configuration asks for, over so many updates.
+
+    Returns:
+      A function of a key, of images and of the number of updates made, to images.
+    """
     moves = {name: getattr(config, name) for name in _MOVES}
 
-    def vary(key: jax.Array, images: Array) -> Array:
+    def vary(key: jax.Array, images: Array, step: Array) -> Array:
+        strength = 1 - config.calming * step / updates if config.calming else 1.0
         if any(moves.values()):
-            images = random_affine(key, images, **moves)
+            images = random_affine(key, images, **moves, strength=strength)
         if config.ink:
-            images = random_ink(jax.random.fold_in(key, 2), images, share=config.ink)
+            images = random_ink(jax.random.fold_in(key, 2), images, share=config.ink * strength)
         if config.damage:
-            images = random_damage(jax.random.fold_in(key, 3), images, share=config.damage)
+            images = random_damage(jax.random.fold_in(key, 3), images, share=config.damage * strength)
         return images
 
     return vary
 
 
-def make_update(network: Network, optimizer: optax.GradientTransformation, config: TrainConfig) -> Update:
-    """The update of this network under this optimizer, as a pure function.
+def make_update(
+    network: Network, optimizer: optax.GradientTransformation, config: TrainConfig, updates: int
+) -> Update:
+    """The update of this network under this optimizer, one of `updates`, as a pure function.
 
     The last batch of an epoch may be filled up with images that do not count: each image counts
     once in an epoch, in the loss as in the sums, whatever the batch size.
     """
-    vary = make_augmentation(config)
+    vary = make_augmentation(config, updates)
 
     def loss_of(params: Params, images: Array, labels: Array, weights: Array) -> tuple[Array, Sums]:
         logits = network.apply(params, images)
@@ -128,7 +135,7 @@ def make_update(network: Network, optimizer: optax.GradientTransformation, confi
         chosen = jax.lax.dynamic_slice(data.order, (start,), (batch,))
         weights = (start + jnp.arange(batch) < data.labels.shape[0]).astype(jnp.float32)
         images, labels = data.images[chosen], data.labels[chosen]
-        images = vary(jax.random.fold_in(data.key, state.step), images)
+        images = vary(jax.random.fold_in(data.key, state.step), images, state.step)
         gradients, sums = jax.grad(loss_of, has_aux=True)(state.params, images, labels, weights)
         changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)

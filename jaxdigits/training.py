@@ -252,7 +252,7 @@ class _Run:
         shapes = Data(images, labels, jax.eval_shape(self._order, self.order_key, epoch), self.augment_key)
         state: TrainState = jax.eval_shape(init, network.shapes)
         any_count = platform == "cpu" or config.max_seconds is not None
-        update = make_update(network, optimizer, config)
+        update = make_update(network, optimizer, config, self.updates)
         self.executor = Executor(update, state, shapes, any_count=any_count)
         portion = 64 if platform == "cpu" else 4096
         with ThreadPoolExecutor(max_workers=3) as pool:

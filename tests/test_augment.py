@@ -104,3 +104,12 @@ def test_ink_neither_comes_from_nothing_nor_goes_away(images):
     assert not random_ink(jax.random.key(0), jnp.zeros((64, 28, 28, 1)), share=1.0).any()
     drawn = random_ink(jax.random.key(0), images.astype(jnp.float32), share=0.5)
     assert float(drawn.max(axis=(1, 2, 3)).min()) > 20
+
+
+def test_no_strength_is_no_change(images):
+    limits = {"max_shift": 3.0, "max_scale": 0.2, "max_shear": 0.3, "max_slant": 0.2, "max_bend": 1.0}
+    still = random_affine(jax.random.key(0), images, **limits, strength=0.0)
+    np.testing.assert_allclose(still, images, atol=1e-3)
+    for change in (random_ink, random_damage):
+        same = change(jax.random.key(0), images.astype(jnp.float32), share=jnp.float32(0))
+        np.testing.assert_allclose(same, images, atol=1e-3)

@@ -22,7 +22,7 @@ def setup(mnist, n, form: Form = "patches", **overrides):
     order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
     stem = None if config.stem == "random" else whitened_filters(images, config.channels[0])
-    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config)
+    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config, 200)
 
 
 @pytest.mark.parametrize("augmented", [False, True])

@@ -69,13 +69,13 @@ class PredictionReport:
         self._rows: list[Row] = []
 
     def __enter__(self) -> "PredictionReport":
-        self._muted = _mute_libraries()
-        self._muted.__enter__()
-        self._progress.start()
         if self._form == "csv":
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(newline="")  # the lines' ends are the format's, not the system's
             csv.writer(sys.stdout).writerow(self._columns)
+        self._muted = _mute_libraries()
+        self._muted.__enter__()
+        self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:

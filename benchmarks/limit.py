@@ -110,8 +110,8 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
     return {
         "forward": looped(forward),
         "forward and gradients": looped(gradient),
-        "without augmentation": looped(make_update(network, optimizer, still, updates)),
-        "whole step": looped(make_update(network, optimizer, config, updates)),
+        "without augmentation": looped(make_update(network, optimizer, still, 10_000)),
+        "whole step": looped(make_update(network, optimizer, config, 10_000)),
     }
 
 

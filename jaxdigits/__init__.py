@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
+    from jaxdigits.predictions import Prediction, Predictions
     from jaxdigits.reading import Reading, read
-    from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict, predict_iter
+    from jaxdigits.recognizer import Recognizer, load, predict, predict_iter
     from jaxdigits.training import TrainResult, train
 
 __version__ = "0.1.0"
@@ -37,10 +38,10 @@ _HOMES = {
     "JaxdigitsError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Prediction": "predictions",
+    "Predictions": "predictions",
     "Reading": "reading",
     "read": "reading",
-    "Prediction": "recognizer",
-    "Predictions": "recognizer",
     "Recognizer": "recognizer",
     "load": "recognizer",
     "predict": "recognizer",

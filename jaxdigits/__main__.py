@@ -41,7 +41,7 @@ class TrainArguments:
 
 @dataclasses.dataclass(frozen=True)
 class PredictArguments:
-    """Reads the digit in each picture: prints the file, the digit and its probability."""
+    """Reads the digit in each picture: prints the file, the digit and its probability, or why not."""
 
     pictures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
     """Picture files, folders of them, patterns such as 'scans/*.png', or - for standard input; one digit in
@@ -50,6 +50,10 @@ class PredictArguments:
     """A run folder or a model file; by default the model that comes with the package."""
     json: bool = False
     """Prints a JSON object per picture, with all probabilities."""
+    csv: bool = False
+    """Prints the same as a table in CSV, with a header line."""
+    top: int | None = None
+    """Lists so many of the most probable digits."""
     invert: Literal["auto", "yes", "no"] = "auto"
     """Whether the ink is darker than the paper: found out for each picture, yes, or no."""
     raw: bool = False
@@ -108,17 +112,27 @@ def predict(arguments: Sequence[str]) -> None:
     flags = _parse(PredictArguments, arguments, "predict", None)
     if not flags.pictures:
         raise UsageError("predict needs at least one picture; see jaxdigits predict --help")
+    if flags.json and flags.csv:
+        raise UsageError("--json and --csv each name a form of the output; give one of them")
+    if flags.top is not None and flags.top < 1:
+        raise UsageError(f"--top is {flags.top}; expected at least 1")
     from jaxdigits import device, recognizer
     from jaxdigits.prediction_report import PredictionReport
+    from jaxdigits.sources import sources
 
     device.select(flags.device)
     device.enable_compilation_cache()
     if flags.number:
         _read_numbers(flags)
         return
-    with PredictionReport(flags.pictures, as_json=flags.json, strip=flags.show_preprocessed) as report:
-        predictions = recognizer.load(flags.model).predict_iter(
-            list(flags.pictures),
+    reader = recognizer.load(flags.model)
+    pictures = list(sources(list(flags.pictures)))
+    form = "json" if flags.json else "csv" if flags.csv else "text"
+    classes = len(reader.model.class_names)
+    strip = flags.show_preprocessed
+    with PredictionReport(pictures, classes, form=form, top=flags.top, strip=strip) as report:
+        predictions = reader.predict_iter(
+            pictures,
             invert={"auto": "auto", "yes": True, "no": False}[flags.invert],
             raw=flags.raw,
             on_error=report.on_error,
@@ -132,8 +146,8 @@ def predict(arguments: Sequence[str]) -> None:
 
 def _read_numbers(flags: PredictArguments) -> None:
     """Prints the numbers in each picture, a line of writing a line."""
-    if flags.json or flags.raw or flags.show_preprocessed:
-        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
+    if flags.json or flags.csv or flags.top or flags.raw or flags.show_preprocessed:
+        raise UsageError("--number goes with none of --json, --csv, --top, --raw and --show-preprocessed")
     from jaxdigits.reading import read
     from jaxdigits.recognizer import load
     from jaxdigits.sources import sources

@@ -7,6 +7,7 @@ everything is checked before it is believed: a file can at worst be refused.
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from jaxdigits.storage import atomic_write
 __all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
 
 MODEL_FILE = "model.safetensors"  # its name in a run folder
-_FORMAT = 1  # of the metadata; a reader refuses what it does not know
+_FORMAT = 2  # of the metadata; a reader refuses what it does not know, but still reads 1
 _LARGEST = 2**30  # bytes: a model file above this is refused unread
 
 
@@ -39,6 +40,9 @@ class Model:
       dataset: the data set that it was trained on.
       config: the configuration of its training, as `config.json` has it.
       figures: what was measured of it, as in `summary.json`.
+      none_class: whether its network has one more output than it has classes, the last one, which means
+        'none of them'.
+      threshold: the score (`rejection.score`) below which an answer is refused; None refuses none.
     """
 
     params: Params
@@ -50,11 +54,18 @@ class Model:
     dataset: str
     config: dict[str, Any]
     figures: dict[str, Any]
+    none_class: bool = False
+    threshold: float | None = None
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs its network has."""
+        return len(self.class_names) + self.none_class
 
     def network(self, form: Form) -> Network:
         """The network whose weights these are."""
         dtype = "bfloat16" if self.config.get("dtype") == "bfloat16" else "float32"
-        return build(self.channels, self.hidden, len(self.class_names), form=form, dtype=dtype)
+        return build(self.channels, self.hidden, self.outputs, form=form, dtype=dtype)
 
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
@@ -75,6 +86,8 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         "dataset": model.dataset,
         "config": model.config,
         "figures": model.figures,
+        "none_class": model.none_class,
+        "threshold": model.threshold,
     }
     tensors = {name: np.ascontiguousarray(array) for name, array in _named(model.params).items()}
     content = save(tensors, metadata={"jaxdigits": json.dumps(about)})
@@ -123,8 +136,8 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
     """The model, if its parts fit together; otherwise raises what `load_model` catches."""
-    if about["format"] != _FORMAT:
-        raise ValueError(f"its format is {about['format']!r}, this version reads {_FORMAT}")
+    if about["format"] not in (1, _FORMAT):
+        raise ValueError(f"its format is {about['format']!r}, this version reads 1 and {_FORMAT}")
     channels, hidden, names = tuple(about["channels"]), about["hidden"], tuple(about["class_names"])
     if not all(type(size) is int and 0 < size <= 65_536 for size in (*channels, hidden)):
         raise ValueError("the sizes of its layers are no positive integers")
@@ -138,7 +151,8 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
         raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
     if not all(isinstance(name, str) for name in names):
         raise ValueError("its class names are no strings")
-    network = build(channels, hidden, len(names), form="patches")
+    none_class, threshold = _rejection(about)
+    network = build(channels, hidden, len(names) + none_class, form="patches")
     shapes = network.shapes
     expected = _named(shapes)
     if tensors.keys() != expected.keys():
@@ -154,7 +168,20 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
             raise ValueError(f"{name} has values that are not finite")
     params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in expected])
     config, figures = dict(about["config"]), dict(about["figures"])
-    return Model(params, channels, hidden, views, temperature, names, str(about["dataset"]), config, figures)
+    trained = str(about["dataset"]), config, figures
+    return Model(params, channels, hidden, views, temperature, names, *trained, none_class, threshold)
+
+
+def _rejection(about: dict[str, Any]) -> tuple[bool, float | None]:
+    """The model's `none_class` and `threshold`, which format 1 did not have."""
+    if about["format"] == 1:
+        return False, None
+    none_class, threshold = about["none_class"], about["threshold"]
+    if type(none_class) is not bool:
+        raise ValueError(f"its none_class is {none_class!r}")
+    if threshold is not None and not (type(threshold) is float and math.isfinite(threshold)):
+        raise ValueError(f"its threshold is {threshold!r}")
+    return none_class, threshold
 
 
 def _named(params: Params) -> dict[str, Any]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # Pillow and JAX are slow to import; a type needs neither
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "Pictures", "Source", "file_source", "is_batch", "label", "sources"]
 
-Single: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image | np.ndarray | jax.Array"
+Single: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image | np.ndarray | jax.Array | Source"
 Pictures: TypeAlias = "Single | Iterable[Single]"
 
 # A folder's files with one of these are taken for pictures; SVG and HEIC for the sake of a clear error.
@@ -96,7 +96,8 @@ def sources(pictures: "Pictures") -> Iterator[Source]:
     RGBA; `[n, h, w, 1 or 3 or 4]` a batch of those. Its values are booleans, integers from 0 to 255, or
     floats: from 0 to 1 if none exceeds 1 (give or take 0.001), else from 0 to 255.
 
-    What is wrong with one picture is raised by its `load`, so that the others can still be had.
+    What is wrong with one picture is raised by its `load`, so that the others can still be had. A `Source`
+    stands for itself.
 
     Args:
       pictures: the source.
@@ -143,7 +144,9 @@ def _is_pillow(source: Any) -> bool:
 
 def _expanded(source: Any, position: str) -> Iterator[Source]:
     """The pictures of one member of the list; `position` tells apart the names of those that have none."""
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, Source):  # it was taken out of another source before
+        yield source
+    elif isinstance(source, str | os.PathLike):
         yield from _of_path(os.fsdecode(source))
     elif isinstance(source, bytes | bytearray | memoryview):
         yield Source(f"bytes{position}", lambda: _decoded(bytes(source), f"bytes{position}"))

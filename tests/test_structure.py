@@ -18,8 +18,9 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors"},
     {"storage", "idx"},
-    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip", "nondigits"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout"},
+    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
+    | {"nondigits", "rejection"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"},
     {"dataset", "ink"},
     {"executor", "evaluate", "image"},
     {"worker"},

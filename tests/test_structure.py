@@ -16,19 +16,21 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors"},
-    {"storage", "idx"},
+    {"errors", "clock", "interrupts", "saver"},
+    {"storage", "idx", "lock"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "resume", "snapshot"},
     {"dataset", "ink"},
-    {"executor", "evaluate", "image"},
+    {"executor", "evaluate", "image", "splits"},
     {"worker"},
     {"loader"},
-    {"runs", "recognizer"},
-    {"training", "reading"},
+    {"runs", "recognizer", "programs"},
+    {"loop", "reading"},
+    {"training"},
     {"report", "prediction_report"},
     {"__init__"},
     {"__main__"},
+    {"console"},
 )
 SLOW = {"tensorflow_datasets", "matplotlib", "PIL", "orbax"}
 

@@ -16,10 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from jaxdigits import interrupts
+
 _STARTED = time.perf_counter()  # the first moment that this process can see for itself
+if __name__ == "__main__":  # before anything slow is imported; `console` does it for the other ways to here
+    interrupts.leave_at_once()
 
 import tyro  # noqa: E402
 
+from jaxdigits import resume as resumes  # noqa: E402
 from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
 from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError  # noqa: E402
 
@@ -68,13 +73,17 @@ class PredictArguments:
 
 def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
-    flags = _parse(TrainArguments, arguments, "train", _defaults(arguments))
+    default = _defaults(arguments)
+    flags = _parse(TrainArguments, arguments, "train", default)
     from jaxdigits import training
     from jaxdigits.report import TrainReport
 
-    with TrainReport(flags.run.epochs, quiet=flags.quiet) as report:
+    config = flags.run
+    if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
+        config = dataclasses.replace(config, resume=default.run.resume, run_dir=None)
+    with TrainReport(config.epochs, quiet=flags.quiet) as report:
         result = training.train(
-            flags.run,
+            config,
             on_epoch=report.on_epoch,
             on_progress=report.on_progress,
             say=report.say,
@@ -84,8 +93,8 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _defaults(arguments: Sequence[str]) -> TrainArguments:
-    """The values that flags start from: those of `--config`, else of `--preset`, else the standard ones."""
-    given = {"--preset": "", "--config": ""}
+    """The values that flags start from: the run's to `--resume`, or those of `--config`, or of a preset."""
+    given = {"--preset": "", "--config": "", "--resume": "", "--run-dir": ""}
     for flag, value in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, attached = flag.partition("=")
         if name in given:
@@ -93,7 +102,13 @@ def _defaults(arguments: Sequence[str]) -> TrainArguments:
     if given["--config"]:
         if given["--preset"]:
             raise UsageError("--config and --preset each name all values; give one of them")
+        if given["--resume"]:
+            raise UsageError("--resume goes on with the configuration of the run; leave out --config")
         return TrainArguments(from_json(given["--config"]))
+    if given["--resume"]:
+        run = resumes.find(given["--resume"], given["--run-dir"] or None)
+        if run:
+            return TrainArguments(resumes.begun_with(run))
     return TrainArguments(PRESETS.get(given["--preset"] or "standard", PRESETS["standard"]))
 
 
@@ -107,6 +122,7 @@ def _process_start() -> float:
     return _STARTED
 
 
+@interrupts.unwinding()
 def predict(arguments: Sequence[str]) -> None:
     """`jaxdigits predict`."""
     flags = _parse(PredictArguments, arguments, "predict", None)
@@ -217,9 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except JaxdigitsError as error:
         print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("jaxdigits: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print(f"jaxdigits: {stop or 'interrupted'}", file=sys.stderr)
+        sys.exit(stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         _drop_output()
     except OSError as error:

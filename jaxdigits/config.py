@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from jaxdigits.errors import UsageError
 
-__all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "from_json", "resolve", "to_json"]
+__all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "differences", "from_json", "resolve", "to_json"]
 
 Preset = Literal["fast", "standard"]
 Stem = Literal["whitened", "tuned", "random"]
@@ -85,6 +85,12 @@ class TrainConfig:
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
     """Folder of this run, new or empty. By default a new one under runs/."""
+    resume: str | None = None
+    """Goes on with an interrupted run: its folder; or auto, for --run-dir or else the newest under runs/."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints within an epoch; the end of an epoch has one too."""
+    early_stop: int | None = None
+    """Ends training after this many epochs without a better validation, and keeps the best weights."""
     max_updates: int | None = None
     """Shortens the training, schedule and all, to this many updates; less than an epoch will do."""
     max_seconds: float | None = None
@@ -125,6 +131,16 @@ class TrainConfig:
         _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
         limit = self.max_seconds
         _check("max_seconds", limit, limit is None or 0 < limit < math.inf, "above 0")
+        _check(
+            "checkpoint_seconds",
+            self.checkpoint_seconds,
+            0 <= self.checkpoint_seconds < math.inf,
+            "0 or more",
+        )
+        patience = self.early_stop
+        _check("early_stop", patience, patience is None or 1 <= patience <= 100_000, "1 to 100000")
+        if patience is not None and not self.validation:
+            raise UsageError("--early-stop needs images to validate on; give --validation, say 5000")
 
 
 def _check(field: str, value: Any, valid: bool, expected: str) -> None:
@@ -177,12 +193,24 @@ def resolve(config: "TrainConfig | str", **overrides: Any) -> TrainConfig:
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
-    """The fields that decide the result, as JSON values. The run's own folder is not one of them."""
+    """The fields of a run, as JSON values. Where it lies, and whether it goes on, are none of them."""
     fields = dataclasses.asdict(config)
-    del fields["run_dir"]
+    del fields["run_dir"], fields["resume"]
     if config.data_dir is not None:
         fields["data_dir"] = os.path.abspath(os.path.expanduser(config.data_dir))  # noqa: PTH100, PTH111 (never raise)
     return fields | {"channels": list(config.channels)}
+
+
+def differences(begun: TrainConfig, now: TrainConfig) -> list[str]:
+    """The fields in which two configurations ask for another result.
+
+    A device is none: a run may go on elsewhere. Nor is how often it is saved.
+    """
+    before, after = to_json(begun), to_json(now)
+    return [name for name in before if before[name] != after[name] and name not in _FREE]
+
+
+_FREE = ("device", "checkpoint_seconds")
 
 
 def from_json(path: str | os.PathLike[str]) -> TrainConfig:
@@ -218,11 +246,11 @@ _IN_WORDS: dict[type, str] = {
 def _typed(name: str, value: Any) -> Any:
     """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
     kinds: tuple[type, ...] = (type(getattr(PRESETS["standard"], name)),)
-    if name == "max_updates":
+    if name in ("max_updates", "early_stop"):
         kinds = (int, type(None))
     elif name == "max_seconds":
         kinds = (float, type(None))
-    elif name in ("data_dir", "run_dir"):
+    elif name in ("data_dir", "run_dir", "resume"):
         kinds = (str, type(None))
     if isinstance(value, os.PathLike):
         value = os.fspath(value)

@@ -210,7 +210,7 @@ def test_a_diverging_run_is_status_5_and_leaves_no_model(capsys: Capture, tmp_pa
     arguments = (*SMOKE, "--learning-rate", 1e6, "--weight-decay", 1, "--quiet")
     assert "lower --learning-rate" in refused(capsys, 5, "train", *arguments, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run" / MODEL_FILE).exists()
-    assert not (tmp_path / "run" / "summary.json").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["ended"] == "diverged"
 
 
 def test_a_folder_that_cannot_be_made_is_status_6(capsys: Capture, tmp_path: Path):
@@ -258,7 +258,7 @@ def test_a_run_folder_is_complete(piped: Piped, tiny_run: TrainResult):
     assert all(seconds >= 0 for seconds in laps.values())
     assert sum(laps.values()) == pytest.approx(summary["seconds"]["total"], abs=0.1)
     assert (summary["preset"], summary["seed"], summary["dataset"]) == ("fast", 0, "mnist")
-    assert summary["stopped_early"] is False
+    assert summary["ended"] == "finished"
     assert summary["test_total"] == 1024
     assert summary["parameters"] == len(weights(piped.run_dir)) // 4
     assert summary["versions"].keys() >= {"python", "jax", "flax", "optax", "numpy"}
@@ -342,7 +342,7 @@ def test_a_run_that_is_out_of_time_stops_and_leaves_all(capsys: Capture, tmp_pat
     assert "Stopped early" in capsys.readouterr().out
     assert content(run).keys() == RUN
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["stopped_early"] is True
+    assert summary["ended"] == "time limit"
     assert 1 <= summary["steps"] < 22  # the updates of a smoke run
     load_model(run)
 

@@ -16,20 +16,23 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors"},
-    {"storage", "idx"},
+    {"errors", "clock", "interrupts", "saver"},
+    {"storage", "idx", "lock"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
+    | {"resume", "snapshot"},
     {"dataset", "ink"},
-    {"executor", "evaluate", "image"},
+    {"executor", "evaluate", "image", "splits"},
     {"worker"},
     {"loader"},
-    {"runs", "recognizer"},
-    {"training", "reading"},
+    {"runs", "recognizer", "programs"},
+    {"loop", "reading"},
+    {"training"},
     {"report", "prediction_report"},
     {"__init__"},
     {"__main__"},
+    {"console"},
 )
 SLOW = {"tensorflow_datasets", "matplotlib", "PIL", "orbax"}
 

@@ -18,7 +18,7 @@ from jaxdigits.errors import UsageError
 
 __all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "differences", "from_json", "resolve", "to_json"]
 
-Preset = Literal["fast", "standard"]
+Preset = Literal["fast", "standard", "robust"]
 Stem = Literal["whitened", "tuned", "random"]
 
 
@@ -172,6 +172,23 @@ PRESETS: dict[str, TrainConfig] = {
         channels=(8, 32),
         views=1,
         validation=0,
+    ),
+    # `python train.py --preset robust`: the model that comes with the package, for handwriting that is not
+    # MNIST's and for pictures that show no digit (figures: benchmarks/results/handwriting-*.json).
+    "robust": TrainConfig(
+        preset="robust",
+        epochs=20,
+        max_shift=3.5,
+        max_scale=0.25,
+        max_shear=0.35,
+        max_slant=0.15,
+        max_bend=1.2,
+        ink=0.25,
+        damage=0.12,
+        calming=0.65,
+        non_digits=20_000,
+        channels=(32, 64, 128),
+        hidden=256,
     ),
 }
 

@@ -38,7 +38,7 @@ _LETTERS = (
 def make_non_digits(
     images: UInt8[np.ndarray, "m 28 28 1"], labels: Int[np.ndarray, " m"], count: int, seed: int
 ) -> UInt8[np.ndarray, "n 28 28 1"]:
-    """Makes `count` images of no digit, the same number of each kind, but twice as many letters.
+    """Makes `count` images of no digit, the same number of each kind, but twice as many arcs and letters.
 
     Args:
       images: digits, white on black.
@@ -47,7 +47,8 @@ def make_non_digits(
       seed: the same one gives the same images.
     """
     rng = np.random.default_rng([seed, _STREAM])
-    undone, drawn = (_turned, _quarters, _overlaid), (_strokes, _arcs, _letters, _letters, _clouds, _empty)
+    undone = (_turned, _quarters, _overlaid)
+    drawn = (_strokes, _arcs, _arcs, _letters, _letters, _clouds, _empty)
     shares = np.diff(np.linspace(0, count, len(undone) + len(drawn) + 1).astype(int)).tolist()
     parts = [kind(images[..., 0], labels, shares.pop(), rng) for kind in undone]
     parts += [kind(shares.pop(), rng) for kind in drawn]
@@ -113,15 +114,16 @@ def _strokes(n: int, rng: np.random.Generator) -> Images:
 
 
 def _arcs(n: int, rng: np.random.Generator) -> Images:
-    """Two to four arcs of ellipses, every second time about the same middle."""
+    """Two to four arcs of ellipses that may wind inwards, every second time about the same middle."""
     made = np.empty((n, _SIDE, _SIDE), np.uint8)
     for index, image in enumerate(made):
         lines, middle = [], np.zeros(2)
         for _ in range(rng.integers(2, 5)):
-            angle = 2 * np.pi * (rng.random() + np.linspace(0, rng.uniform(0.3, 0.9), 24))
+            angle = 2 * np.pi * (rng.random() + np.linspace(0, rng.uniform(0.3, 1.5), 30))
+            radius = np.linspace(1, rng.uniform(0.3, 1), 30)[:, None] * rng.uniform(0.2, 1, 2)
             if index % 2:
                 middle = rng.uniform(-0.7, 0.7, 2)
-            lines.append(np.stack([np.sin(angle), np.cos(angle)], axis=1) * rng.uniform(0.2, 1, 2) + middle)
+            lines.append(np.stack([np.sin(angle), np.cos(angle)], axis=1) * radius + middle)
         image[:] = _drawn(lines, rng)
     return made
 

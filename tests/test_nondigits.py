@@ -3,7 +3,7 @@ import pytest
 
 from jaxdigits.nondigits import make_non_digits
 
-KINDS = ("turned", "quarters", "overlaid", "strokes", "arcs", "letters", "letters", "clouds", "empty")
+KINDS = ("turned", "quarters", "overlaid", "strokes", "arcs", "arcs", "letters", "letters", "clouds", "empty")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_any_number_can_be_made(digits: tuple[np.ndarray, np.ndarray], count):
 
 def test_none_is_an_image_that_was_given_and_few_are_alike(digits: tuple[np.ndarray, np.ndarray]):
     images = digits[0].copy()
-    made = make_non_digits(images, digits[1], 900, 0)
+    made = make_non_digits(images, digits[1], 1000, 0)
     np.testing.assert_array_equal(images, digits[0])
     given = {image.tobytes() for image in images}
     assert not any(image.tobytes() in given for image in made)
@@ -35,7 +35,7 @@ def test_none_is_an_image_that_was_given_and_few_are_alike(digits: tuple[np.ndar
 
 
 def test_what_is_drawn_fills_the_box_of_a_digit(digits: tuple[np.ndarray, np.ndarray]):
-    drawn = make_non_digits(*digits, 900, 0)[300:700, :, :, 0]
+    drawn = make_non_digits(*digits, 1000, 0)[300:800, :, :, 0]
     for image in drawn:
         rows, columns = (np.flatnonzero(image.max(axis) > 64) for axis in (1, 0))
         extent = max(np.ptp(rows), np.ptp(columns)) + 1

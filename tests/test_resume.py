@@ -91,12 +91,12 @@ def whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saver, "_GAP", 0.0)
 
 
-def at(update: int, act: Callable[[], object]) -> Callable[[Progress], None]:
+def at(update: int, act: Callable[[], Any]) -> Callable[[Progress], None]:
     """Does something once the training has made so many updates."""
     return lambda progress: act() if round(progress.fraction * UPDATES) == update else None
 
 
-def at_epoch(epoch: int, act: Callable[[], object]) -> Callable[[dict[str, Any]], None]:
+def at_epoch(epoch: int, act: Callable[[], Any]) -> Callable[[dict[str, Any]], None]:
     """Does something at the end of this epoch."""
     return lambda metrics: act() if metrics["epoch"] == epoch else None
 
@@ -193,7 +193,8 @@ def test_a_field_that_differs_is_named(run, tmp_path):
     with pytest.raises(Interrupted):
         run(on_epoch=lambda _: interrupt())
     before = (tmp_path / "run" / LAST_FILE).read_bytes()
-    for field, value in (("learning_rate", 0.5), ("seed", 1), ("epochs", 2), ("early_stop", 3)):
+    others: dict[str, Any] = {"learning_rate": 0.5, "seed": 1, "epochs": 2, "early_stop": 3}
+    for field, value in others.items():
         flag = f"--{field.replace('_', '-')} is {value}"
         with pytest.raises(UsageError, match=flag):
             train(resume=str(tmp_path / "run"), **{field: value})
@@ -267,7 +268,8 @@ def test_other_images_are_noticed(run, digits, tmp_path):
 
 def test_a_run_that_is_at_work_cannot_be_had(run, tmp_path):
     def another() -> None:
-        for fields in ({"resume": str(tmp_path / "run")}, {"run_dir": str(tmp_path / "run")}):
+        others: list[dict[str, Any]] = [{name: str(tmp_path / "run")} for name in ("resume", "run_dir")]
+        for fields in others:
             with pytest.raises(UsageError, match=r"in use by another training|not empty"):
                 train(**fields)
 

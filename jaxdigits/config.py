@@ -137,6 +137,7 @@ class TrainConfig:
             0 <= self.checkpoint_seconds < math.inf,
             "0 or more",
         )
+        _check("resume", self.resume, self.resume != "", "a run folder, or auto")
         patience = self.early_stop
         _check("early_stop", patience, patience is None or 1 <= patience <= 100_000, "1 to 100000")
         if patience is not None and not self.validation:

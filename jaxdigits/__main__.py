@@ -21,7 +21,13 @@ _STARTED = time.perf_counter()  # the first moment that this process can see for
 import tyro  # noqa: E402
 
 from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
-from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError  # noqa: E402
+from jaxdigits.errors import (  # noqa: E402
+    DataError,
+    JaxdigitsError,
+    StorageError,
+    UsageError,
+    in_one_line,
+)
 
 __all__ = ["main", "predict", "train"]
 
@@ -108,6 +114,10 @@ def predict(arguments: Sequence[str]) -> None:
     flags = _parse(PredictArguments, arguments, "predict", None)
     if not flags.pictures:
         raise UsageError("predict needs at least one picture; see jaxdigits predict --help")
+    if flags.number and (flags.json or flags.raw or flags.show_preprocessed):
+        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
+    if flags.raw and flags.invert != "auto":
+        raise UsageError("--raw takes a picture as it is: give it without --invert")
     from jaxdigits import device, recognizer
     from jaxdigits.prediction_report import PredictionReport
 
@@ -132,8 +142,6 @@ def predict(arguments: Sequence[str]) -> None:
 
 def _read_numbers(flags: PredictArguments) -> None:
     """Prints the numbers in each picture, a line of writing a line."""
-    if flags.json or flags.raw or flags.show_preprocessed:
-        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
     from jaxdigits.reading import read
     from jaxdigits.recognizer import load
     from jaxdigits.sources import sources
@@ -144,7 +152,7 @@ def _read_numbers(flags: PredictArguments) -> None:
         try:
             print(read(source.load().pixels, recognizer, invert=invert).text)
         except DataError as error:  # the other pictures are read all the same
-            print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
             failed = True
     if failed:
         sys.exit(DataError.exit_status)
@@ -162,11 +170,44 @@ def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, defaul
     except SystemExit as stop:
         if stop.code in (0, None):  # it was --help
             raise
-        raise UsageError(f"{_one_line(complaint.getvalue())}; see jaxdigits {command} --help") from None
+        raise UsageError(
+            f"{_explained(complaint.getvalue(), kind)}; see jaxdigits {command} --help"
+        ) from None
 
 
-def _one_line(box: str) -> str:
-    """The message in the box that tyro draws around it, and the flag that it thinks was meant."""
+def _explained(box: str, kind: type[Any]) -> str:
+    """What tyro complains of, in words that say what was expected."""
+    message = _message(box)
+    if found := re.match(r"Unrecognized options: ([^,]+)", message):
+        unknown = found[1].partition("=")[0]
+        if not unknown.startswith("-"):
+            return f"there is nothing to be done with {unknown!r}: no flag takes it"
+        near = difflib.get_close_matches(unknown, _flags(kind), n=1)
+        return f"there is no flag {unknown}" + (f"; did you mean {near[0]}?" if near else "")
+    if found := re.match(r"invalid choice '(.*)' for argument '(.*)'. Expected one of \((.*)\)", message):
+        choices = re.findall(r"'(.*?)'", found[3])
+        near = difflib.get_close_matches(found[1], choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        expected = " or ".join([", ".join(choices[:-1]), choices[-1]])
+        return f"{found[2]} is {found[1]!r}; expected {expected}{hint}"
+    if found := re.match(r"Missing value for argument '([^']*)'", message):
+        return f"{found[1].partition('/')[0]} lacks its value"
+    if found := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: ('.*')", message):
+        expected = "a whole number" if found[2] == "int" else "a number"
+        return f"{found[1]} is {found[3]}; expected {expected}"
+    return message
+
+
+def _flags(kind: type[Any]) -> list[str]:
+    """The flags of a command."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    if "run" in names:  # a configuration, whose fields are flags too
+        names += [field.name for field in dataclasses.fields(TrainConfig)]
+    return [f"--{name.replace('_', '-')}" for name in names if name not in ("run", "pictures")]
+
+
+def _message(box: str) -> str:
+    """The message in the box that tyro draws around it."""
     lines = [re.sub(r"^[│|]|[│|]$", "", line).strip() for line in box.splitlines()]
     parts: list[list[str]] = [[]]
     for line in lines:
@@ -175,9 +216,7 @@ def _one_line(box: str) -> str:
         elif line:
             parts[-1].append(line)
     parts = [part for part in parts if part]
-    message = " ".join(parts[0]) if parts else "the flags cannot be understood"
-    meant = re.search(r"Perhaps you meant:?\s*(--[\w-]+)", " ".join(" ".join(part) for part in parts))
-    return f"{message}; did you mean {meant[1]}?" if meant else message
+    return " ".join(parts[0]) if parts else "the flags cannot be understood"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -201,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[arguments[0]](arguments[1:])
         sys.stdout.flush()
     except JaxdigitsError as error:
-        print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print("jaxdigits: interrupted", file=sys.stderr)

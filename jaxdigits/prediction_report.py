@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxdigits.errors import DataError
+from jaxdigits.errors import DataError, in_one_line, printable
 from jaxdigits.recognizer import Prediction, Show
 from jaxdigits.sources import sources
 from jaxdigits.strip import Row, save_strip
@@ -50,7 +50,7 @@ class PredictionReport:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._width = self._total = 0
         for source in sources(list(pictures)):
-            self._width, self._total = max(self._width, len(source.name)), self._total + 1
+            self._width, self._total = max(self._width, len(printable(source.name))), self._total + 1
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
         hidden = self._total < _MANY or not self._console.is_terminal
         self._progress = Progress(*columns, console=self._console, transient=True, disable=hidden)
@@ -97,7 +97,7 @@ class PredictionReport:
         if self._json:
             print(json.dumps(self._fields(prediction)))
         else:
-            print(f"{prediction.source:<{self._width}}  {self._answer(prediction)}")
+            print(f"{printable(prediction.source):<{self._width}}  {self._answer(prediction)}")
         self._progress.advance(self._task)
 
     def _answer(self, prediction: Prediction) -> str:
@@ -115,8 +115,7 @@ class PredictionReport:
     def _say(self, line: str) -> None:
         """A line on standard error, above the bar."""
         sys.stdout.flush()
-        line = f"jaxdigits: {' '.join(line.split())}"
-        self._console.print(line.encode("utf-8", "backslashreplace").decode(), markup=False, emoji=False)
+        self._console.print(f"jaxdigits: {in_one_line(line)}", markup=False, emoji=False)
 
 
 @contextlib.contextmanager

@@ -112,12 +112,12 @@ def train(
     config = configs.resolve(config, **overrides)
     say = say or (lambda _: None)
     device = devices.select(config.device, deterministic=config.deterministic)
-    devices.enable_compilation_cache()
     say(f"Training on {devices.describe(device)}")
     clock.lap("startup")
     try:
         refuse_taken(config)
         data = _load(config, say)
+        devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
         folder = RunFolder(config)
         clock.lap("data")
         run = _Run(config, device, data, folder, clock)

@@ -2,6 +2,7 @@
 
 jaxdigits train [FLAGS]
 jaxdigits predict PICTURE... [FLAGS]
+jaxdigits doctor [FLAGS]
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from jaxdigits.errors import (  # noqa: E402
     in_one_line,
 )
 
-__all__ = ["main", "predict", "train"]
+__all__ = ["doctor", "main", "predict", "train"]
 
 Arguments = TypeVar("Arguments")
 
@@ -66,6 +67,14 @@ class PredictArguments:
     """Reads all the digits of each picture, line by line, and prints them."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorArguments:
+    """Looks whether all is there that a training and a prediction need, and tries both."""
+
+    json: bool = False
+    """Prints one JSON object."""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -158,7 +167,16 @@ def _read_numbers(flags: PredictArguments) -> None:
         sys.exit(DataError.exit_status)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict}
+def doctor(arguments: Sequence[str]) -> None:
+    """`jaxdigits doctor`."""
+    flags = _parse(DoctorArguments, arguments, "doctor", None)
+    from jaxdigits.doctor import report
+
+    if status := report(as_json=flags.json):
+        sys.exit(status)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict, "doctor": doctor}
 
 
 def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, default: Any) -> Arguments:
@@ -207,16 +225,16 @@ def _flags(kind: type[Any]) -> list[str]:
 
 
 def _message(box: str) -> str:
-    """The message in the box that tyro draws around it."""
-    lines = [re.sub(r"^[│|]|[│|]$", "", line).strip() for line in box.splitlines()]
+    """The message in the box that tyro draws around it; without the characters for one, below its title."""
     parts: list[list[str]] = [[]]
-    for line in lines:
-        if re.match(r"[╭╰─]", line):
+    for line in box.splitlines():
+        line = re.sub(r"^[│|]|[│|]$", "", line).strip()
+        if re.match(r"[╭╰─]|-{5}", line):
             parts.append([])
         elif line:
             parts[-1].append(line)
-    parts = [part for part in parts if part]
-    return " ".join(parts[0]) if parts else "the flags cannot be understood"
+    texts = [" ".join(part) for part in parts if part]
+    return "".join(texts[:1] if "╭" in box else texts[1:2]) or "the flags cannot be understood"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,15 +18,15 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors"},
     {"storage", "idx"},
-    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout"},
+    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip", "gpu"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "machine"},
     {"dataset", "ink"},
     {"executor", "evaluate", "image"},
     {"worker"},
     {"loader"},
     {"runs", "recognizer"},
     {"training", "reading"},
-    {"report", "prediction_report"},
+    {"report", "prediction_report", "doctor"},
     {"__init__"},
     {"__main__"},
 )

@@ -225,7 +225,7 @@ def pages() -> str:
         for name, words in (("all", "all"), ("apart", "those where nothing touches")):
             parts = result["summary"][name]
             cells = [
-                f"{part['share']:.2%} ({part['interval'][0]:.2%} to {part['interval'][1]:.2%}) of {part['n']:,}"
+                "{:.2%} ({:.2%} to {:.2%}) of {:,}".format(part["share"], *part["interval"], part["n"])
                 for part in (parts["digits"], parts["five_digit_numbers"])
             ]
             seconds = number(result["summary"]["seconds_per_page"], ".0f", 1000) if name == "all" else ""

@@ -1,5 +1,6 @@
 """The mutations and the soak in their quick form, and that they see what they look for."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -58,15 +59,16 @@ def test_the_same_seed_gives_the_same_inputs():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
 def test_a_leak_is_seen():
-    kept: list[object] = []
-    for work, grew in (
-        (lambda _: bytearray(10**6), {"mebibytes": False, "files": False}),
-        (lambda _: kept.append((Path("/dev/null").open(), b"x" * 10**6)), {"mebibytes": True, "files": True}),
-    ):
-        growth = soak.grown(list(soak.watched(work, 40)))
-        assert {name: growth[name] > 10 for name in grew} == grew
-    for file, _ in kept:  # pyright: ignore[reportGeneralTypeIssues]
-        file.close()
+    with contextlib.ExitStack() as files:
+        kept: list[bytes] = []
+
+        def leak(_: int) -> None:
+            files.enter_context(Path("/dev/null").open())
+            kept.append(b"x" * (1_000_000 + len(kept)))
+
+        for work, leaks in ((lambda _: bytearray(1_000_000), False), (leak, True)):
+            growth = soak.grown(list(soak.watched(work, 40)))
+            assert (growth["mebibytes"] > 10, growth["files"] > 10) == (leaks, leaks)
     with pytest.raises(ValueError, match="at least 5"):
         soak.grown([])
 

@@ -516,7 +516,7 @@ def test_predict_says_what_is_blank_and_of_several_frames(
     Image.new("L", (50, 50), 255).save(tmp_path / "white.png")
     main(["predict", str(tmp_path), "--model", str(tiny_run.run_dir)])
     output = capsys.readouterr()
-    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of 3 frames is read\n"
+    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of several frames is read\n"
     first, second = output.out.splitlines()
     assert first.split()[1] == "7"
     assert second.split()[1:] == ["?", "blank"]

@@ -14,6 +14,9 @@ SHORT = (
     ("ablation", "--seeds", "1"),
     ("predict_speed", "--rounds", "2"),
     ("gpu_compile", "--rounds", "1"),
+    ("checkpoints", "--turns", "1", "--epochs", "2"),
+    ("kills", "--kills", "3"),
+    ("faults", "--every", "20"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

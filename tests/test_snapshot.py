@@ -21,7 +21,9 @@ from jaxdigits.step import init_state
 
 NETWORK = build((2, 3), 4, 10, form="patches", fixed_stem=True)
 PARAMS = NETWORK.init(0)
-STATE = host_copy(init_state(PARAMS, make_optimizer(resolve("fast"), 10)))._replace(step=np.array(7, np.int32))
+STATE = host_copy(init_state(PARAMS, make_optimizer(resolve("fast"), 10)))._replace(
+    step=np.array(7, np.int32)
+)
 SHAPES = jax.eval_shape(lambda: STATE)
 METRICS = {"epoch": 1, "step": 5, "validation_accuracy": 0.5, "validation_loss": 1.5}
 RECORD = Record(7, [METRICS], METRICS, 0.25, {"train": 1.5, "total": 2.0}, "0" * 64)

@@ -20,6 +20,9 @@ SHORT = (
     ("mutations", "--scale", "0.02"),
     ("soak", "--trainings", "5", "--predictions", "5000"),
     ("gpu_compile", "--rounds", "1"),
+    ("checkpoints", "--turns", "1", "--epochs", "2"),
+    ("kills", "--kills", "3"),
+    ("faults", "--every", "20"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

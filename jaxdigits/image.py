@@ -25,7 +25,16 @@ import numpy as np
 
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.ink import THRESHOLD, Ink, Invert, levels, written
-from jaxdigits.morphology import dilated, eroded, resized, smoothed, stroke_width, thickened
+from jaxdigits.morphology import (
+    dilated,
+    eroded,
+    extent,
+    quantiles,
+    resized,
+    smoothed,
+    stroke_width,
+    thickened,
+)
 from jaxdigits.paper import CONTRAST
 
 __all__ = ["Invert", "Prepared", "Raw", "prepare", "stages"]
@@ -35,6 +44,7 @@ Trace: TypeAlias = Callable[[str, Callable[[], np.ndarray]], object]  # a step's
 
 _SIDE = 28  # pixels: MNIST's frame
 _BOX = 20  # pixels: the box that a digit is fitted into (LeCun et al. 1998)
+_PLACES = np.arange(_SIDE)
 _MIDDLE = 14  # pixels: in all 70,000 MNIST images the centre of mass rounds to (14, 14)
 
 _WORKING_SIDE = 320  # pixels: what is larger is averaged down to find the digit, then looked at again
@@ -171,12 +181,13 @@ def _colour_direction(pixels: np.ndarray) -> np.ndarray:
     The first principal axis of what deviates from the paper's colour, stronger deviations counting more;
     a grey picture has equal weights.
     """
-    colours = _reduced(pixels, 96).reshape(-1, 3).astype(np.float32)
-    deviation = colours - np.median(colours, axis=0)
-    weights = np.square(deviation).sum(1)
-    if not weights.any():
+    colours = _reduced(pixels, 96).reshape(-1, 3).T.copy()
+    if (colours[0] == colours[1]).all() and (colours[1] == colours[2]).all():
         return np.full(3, 1 / 3, np.float32)
-    _, axes = np.linalg.eigh((deviation * weights[:, None]).T @ deviation)
+    paper = [quantiles(np.bincount(channel, minlength=256), 0.5) for channel in colours]
+    deviation = colours - np.array(paper, np.float32)
+    weights = np.square(deviation).sum(0)
+    _, axes = np.linalg.eigh((deviation * weights) @ deviation.T)
     axis = axes[:, -1]
     return (axis / (np.abs(axis).sum() * (1 if axis.sum() >= 0 else -1))).astype(np.float32)
 
@@ -233,19 +244,22 @@ def _strokes(found: Ink, trace: Trace) -> np.ndarray:
     top, left, bottom, right = found.box
     height, width = found.mask.shape
     box = slice(max(0, top - 2), min(height, bottom + 2)), slice(max(0, left - 2), min(width, right + 2))
-    near = dilated(found.mask[box].view(np.uint8), 5)
+    near = dilated(found.mask[box], 5)
     strength = found.strength[box] * near
     scale = _CANONICAL / found.side
     sizes = [max(2, round(size * scale)) for size in strength.shape]
     ink = _even(resized(strength, *sizes), found.level, found.coarse)
-    ink = np.pad(ink, _CANONICAL // 4)
+    margin = _CANONICAL // 4
+    whole = np.zeros((ink.shape[0] + 2 * margin, ink.shape[1] + 2 * margin), np.uint8)
+    whole[margin:-margin, margin:-margin], ink = ink, whole
     trace("even", lambda: ink)
     present = stroke_width(ink)
-    wanted = float(np.clip(present, _STROKES[0] * _CANONICAL / _BOX, _STROKES[1] * _CANONICAL / _BOX))
+    thin, thick = (width * _CANONICAL / _BOX for width in _STROKES)
+    wanted = min(max(present, thin), thick)
     # Growing by r on each side makes the digit larger by 2 r, and fitting takes that back.
     radius = (wanted - present) / 2 / (1 - wanted / _CANONICAL)
     if abs(radius) > 0.25:
-        ink = thickened(ink, float(np.clip(radius, -_THINNING * present, _CANONICAL // 8)))
+        ink = thickened(ink, min(max(radius, -_THINNING * present), _CANONICAL // 8))
         trace("stroke", lambda: ink)
     return ink
 
@@ -267,23 +281,22 @@ def _even(strength: np.ndarray, level: float, coarse: bool) -> np.ndarray:
 
 def _fitted(ink: np.ndarray) -> np.ndarray:
     """Cuts the digit out and scales it into the 20x20 box, aspect kept, by averaging areas; uint8."""
-    marked = ink > _EDGE * 255
-    rows, columns = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
-    if not len(rows):
+    found = extent(ink > _EDGE * 255)
+    if found is None:
         return np.zeros((1, 1), np.uint8)
-    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    digit = ink[found]
     return resized(digit, *(max(1, round(size * _BOX / max(digit.shape))) for size in digit.shape))
 
 
 def _centred(digit: np.ndarray) -> np.ndarray:
     """Places a digit, uint8 [h, w] within 20x20, so that its centre of mass falls on (14, 14)."""
     image = np.zeros((_SIDE, _SIDE), np.uint8)
-    weights = digit.astype(np.float64)
     offsets = []
     for axis, side in enumerate(digit.shape):
-        mass = weights.sum(1 - axis)
-        middle = np.average(np.arange(side), weights=mass) if mass.any() else side / 2
-        offsets.append(int(np.clip(round(_MIDDLE - middle), 0, _SIDE - side)))
+        mass = digit.sum(1 - axis)
+        total = float(mass.sum())
+        middle = float(mass @ _PLACES[:side]) / total if total else side / 2
+        offsets.append(min(max(round(_MIDDLE - middle), 0), _SIDE - side))
     top, left = offsets
     image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return image

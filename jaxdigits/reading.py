@@ -351,10 +351,9 @@ def ink_of(pixels: np.ndarray, invert: Invert = "auto") -> UInt8[np.ndarray, "h 
     """
     grey = _grey_of(pixels, _WORKING_SIDE)
     if invert is not False and (on_table := sheet(grey)) is not None:
-        inside, (top, left, bottom, right) = on_table
+        inside, box = on_table
         ink = np.zeros_like(grey)
-        part = extended(grey[top:bottom, left:right], inside[top:bottom, left:right])
-        ink[top:bottom, left:right] = _ink_on(part)
+        ink[box] = _ink_on(extended(grey[box], inside[box]))
         return ink
     dark = polarity(grey) if invert == "auto" else invert
     dark = _stands_out_darker(grey) if dark is None else dark

@@ -47,6 +47,7 @@ _BOX = 20  # pixels: the box that a digit is fitted into (LeCun et al. 1998)
 _PLACES = np.arange(_SIDE)
 _MIDDLE = 14  # pixels: in all 70,000 MNIST images the centre of mass rounds to (14, 14)
 
+_SAMPLED = 96  # pixels along the longer side whose colours are looked at
 _WORKING_SIDE = 320  # pixels: what is larger is averaged down to find the digit, then looked at again
 _FINE = 96  # pixels: a digit that came out smaller is cut out of the original again
 _CANONICAL = 80  # pixels: longest side of a digit while its strokes are worked on, four times the box
@@ -175,15 +176,16 @@ def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:
     return resized(pixels, *(max(1, round(size * side / longest)) for size in pixels.shape[:2]))
 
 
-def _colour_direction(pixels: np.ndarray) -> np.ndarray:
+def _colour_direction(pixels: np.ndarray) -> np.ndarray | None:
     """Weights of red, green and blue whose sum shows the ink best, float32 [3].
 
     The first principal axis of what deviates from the paper's colour, stronger deviations counting more;
-    a grey picture has equal weights.
+    None where the picture is grey.
     """
-    colours = _reduced(pixels, 96).reshape(-1, 3).T.copy()
+    step = -(-max(pixels.shape) // _SAMPLED)
+    colours = np.ascontiguousarray(pixels[::step, ::step].transpose(2, 0, 1)).reshape(3, -1)
     if (colours[0] == colours[1]).all() and (colours[1] == colours[2]).all():
-        return np.full(3, 1 / 3, np.float32)
+        return None
     paper = [quantiles(np.bincount(channel, minlength=256), 0.5) for channel in colours]
     deviation = colours - np.array(paper, np.float32)
     weights = np.square(deviation).sum(0)
@@ -192,10 +194,14 @@ def _colour_direction(pixels: np.ndarray) -> np.ndarray:
     return (axis / (np.abs(axis).sum() * (1 if axis.sum() >= 0 else -1))).astype(np.float32)
 
 
-def _to_grey(pixels: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def _to_grey(pixels: np.ndarray, direction: np.ndarray | None) -> np.ndarray:
     """Grey levels, uint8 [h, w], of RGB or grey pixels: colour along `direction`, any offset removed."""
     if pixels.ndim == 3:
-        pixels = pixels @ direction - 255 * np.minimum(direction, 0).sum()
+        if direction is None:
+            return np.ascontiguousarray(pixels[..., 1])
+        pixels = pixels @ direction  # the weights' sum of sizes is 1
+        pixels += 0.5 - 255 * np.minimum(direction, 0).sum()
+        return pixels.astype(np.uint8)
     return pixels if pixels.dtype == np.uint8 else np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
 
@@ -208,7 +214,7 @@ def _find(pixels: np.ndarray, invert: Invert, trace: Trace) -> Ink | None:
         pixels = _on_paper(pixels)
     trace("picture", lambda: np.rint(_reduced(pixels, _WORKING_SIDE)).astype(np.uint8))
     small = _reduced(pixels, _WORKING_SIDE)
-    direction = _colour_direction(small) if pixels.ndim == 3 else np.ones(1, np.float32)
+    direction = _colour_direction(small) if pixels.ndim == 3 else None
     grey = _to_grey(small, direction)
     trace("grey", lambda: grey)
     found = written(grey, invert)

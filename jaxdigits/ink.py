@@ -5,7 +5,7 @@ that may be read in two ways, as dark ink or as light ink, is read in both and j
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -85,18 +85,19 @@ class Ink:
 
 def written(grey: np.ndarray, invert: Invert) -> Ink | None:
     """The digit in grey levels, uint8 [h, w]; None if there is none."""
+    counts = histogram(grey)
     if invert is True or invert == "auto":
-        paper = sheet(grey)
+        paper = sheet(grey, counts)
         if paper is not None:
             inside, box = paper
             part, origin = extended(grey[box], inside[box]), (box[0].start, box[1].start)
-            return _likeliest(_read(part, True, origin, window) for window in (_WINDOW, _NARROW))
-    dark = polarity(grey)
+            return _likeliest(_readings(part, True, (_WINDOW, _NARROW), origin))
+    dark = polarity(grey, counts)
     if dark is None:
         darks, windows = (True, False) if invert == "auto" else (invert,), (_WINDOW, _NARROW)
     else:
         darks, windows = (dark if invert == "auto" else invert,), (_WINDOW,)
-    return _likeliest(_read(grey, dark, window=window) for dark in darks for window in windows)
+    return _likeliest(reading for dark in darks for reading in _readings(grey, dark, windows))
 
 
 def _likeliest(readings: Iterable[Ink | None]) -> Ink | None:
@@ -105,12 +106,19 @@ def _likeliest(readings: Iterable[Ink | None]) -> Ink | None:
     return max(some, key=lambda one: one.outline**3 * one.side**0.5 * (1 - one.border), default=None)
 
 
-def _read(
-    grey: np.ndarray, dark: bool, origin: tuple[int, int] = (0, 0), window: float = _WINDOW
-) -> Ink | None:
-    """The digit in grey levels, uint8 [h, w], if its ink is `dark`, or else light."""
+def _readings(
+    grey: np.ndarray, dark: bool, windows: tuple[float, ...], origin: tuple[int, int] = (0, 0)
+) -> Iterator[Ink | None]:
+    """The digit in grey levels, uint8 [h, w], if its ink is `dark`, or else light: for each window."""
     coarse = max(grey.shape) < SMALLEST
     grey = quiet(_roomy(grey if dark else ~grey))
+    for window in windows:
+        found = _read(grey, window, coarse)
+        yield None if found is None else dataclasses.replace(found, dark=dark, origin=origin)
+
+
+def _read(grey: np.ndarray, window: float, coarse: bool) -> Ink | None:
+    """The digit in dark ink in grey levels, uint8 [h, w], by one window for the paper."""
     strength = darkness(grey, round(window * max(grey.shape)))
     level, noise = ink_level(strength)
     if level < max(CONTRAST, _NOISE * noise):
@@ -135,7 +143,7 @@ def _read(
     outline = _outline(grey, mask, box) / level
     if outline < _FLAT:
         return None
-    return Ink(strength, level, mask, box, dark, origin, coarse, border, min(1.0, outline))
+    return Ink(strength, level, mask, box, True, (0, 0), coarse, border, min(1.0, outline))
 
 
 def _outline(grey: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int]) -> float:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxdigits.morphology import (
-    closed,
     components,
     dilated,
     eroded,
@@ -43,19 +42,23 @@ _SHADE = 0.55  # of the paper's level: no shadow is darker, as a table may be
 _LINE = 0.8  # of the picture's side: what runs straight for so long is a line of the paper
 
 
-def polarity(grey: np.ndarray) -> bool | None:
+def polarity(grey: np.ndarray, counts: np.ndarray) -> bool | None:
     """Whether the ink is darker than the paper: True, False or, in uneven light, not plain to see.
 
     In even light most of the border is paper, and only ink differs from it, to one side. A small picture
     is taken to be in even light, and cut out so tightly that its border is ink as well: there, paper is
     what covers more of border, corners and whole, for few digits reach into a corner.
+
+    Args:
+      grey: grey levels, uint8 [h, w].
+      counts: their histogram.
     """
     if max(grey.shape) < SMALLEST:
-        light = grey > otsu(grey)[0]
+        light = grey > otsu(counts)[0]
         corners = int(light[0, 0]) + int(light[0, -1]) + int(light[-1, 0]) + int(light[-1, -1])
         return border_share(light) + corners / 4 + np.count_nonzero(light) / light.size > 1.5
     low, paper, high = quantiles(np.bincount(ring(grey), minlength=256), 0.25, 0.5, 0.75)
-    darkest, lightest = quantiles(histogram(grey), 0.001, 0.999)
+    darkest, lightest = quantiles(counts, 0.001, 0.999)
     down, up = paper - darkest, lightest - paper
     most = max(down, up)
     if high - low > _UNEVEN * most or min(down, up) > _UNEVEN * most:
@@ -63,12 +66,11 @@ def polarity(grey: np.ndarray) -> bool | None:
     return down > up
 
 
-def otsu(grey: np.ndarray) -> tuple[int, float]:
-    """The level that parts dark from light best, and the share of the variance that this explains.
+def otsu(counts: np.ndarray) -> tuple[int, float]:
+    """The level of a histogram that parts dark from light best, and the share of the variance it explains.
 
     Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
-    counts = histogram(grey).astype(np.float64)
     below, mass = counts.cumsum(), (counts * _LEVELS).cumsum()
     total, mean = float(below[-1]), float(mass[-1] / below[-1])
     parts = np.maximum(below * (total - below), 1)  # where one part is empty, the numerator is 0 as well
@@ -89,7 +91,7 @@ def ring(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
 
 
-def sheet(grey: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]] | None:
+def sheet(grey: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]] | None:
     """A sheet of paper that lies on a darker table, with something written on it.
 
     A sheet is a rectangle, turned at will, with small dark marks in it. A digit in light ink is not: the
@@ -97,13 +99,14 @@ def sheet(grey: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]] | None:
 
     Args:
       grey: grey levels, uint8 [h, w].
+      counts: their histogram.
 
     Returns:
       The inner pixels of the sheet, bool [h, w], and its rows and columns; None if there is none.
     """
     if min(grey.shape) < SMALLEST:
         return None
-    threshold, explained = otsu(grey)
+    threshold, explained = otsu(counts)
     light = grey > threshold
     if explained < 0.5 or border_share(light) > 0.95:
         return None
@@ -135,9 +138,15 @@ def extended(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _filled(mask: np.ndarray) -> np.ndarray:
     """A mask with everything that lies between two of its pixels both in a row and in a column."""
-    across = np.logical_or.accumulate(mask, 1) & np.logical_or.accumulate(mask[:, ::-1], 1)[:, ::-1]
-    down = np.logical_or.accumulate(mask, 0) & np.logical_or.accumulate(mask[::-1], 0)[::-1]
-    return across & down
+    filled = np.ones_like(mask)
+    for axis, side in enumerate(mask.shape):
+        places = np.arange(side).reshape((-1, 1) if axis == 0 else (1, -1))
+        first = mask.argmax(axis, keepdims=True)
+        last = np.where(mask.any(axis, keepdims=True), side - 1, -1) - np.flip(mask, axis).argmax(
+            axis, keepdims=True
+        )
+        filled &= (places >= first) & (places <= last)
+    return filled
 
 
 def _least_rectangle(mask: np.ndarray) -> float:
@@ -192,7 +201,10 @@ def darkness(grey: np.ndarray, window: int) -> np.ndarray:
     The paper is what is left when all dark shapes narrower than the window are filled in (a black top-hat
     transform); its noise lifts that a little, by what most of the paper shows.
     """
-    strength = closed(grey, window) - grey
+    paper = dilated(grey, window)
+    if paper.min() < paper.max():  # where it is all alike, nothing is left to do
+        paper = eroded(paper, window)
+    strength = paper - grey
     offset = quantiles(histogram(strength[::4]), 0.3)[0]
     return np.maximum(strength, np.uint8(offset)) - np.uint8(offset) if offset else strength
 
@@ -212,8 +224,9 @@ def without_lines(strength: np.ndarray, level: float) -> np.ndarray:
     for axis in (0, 1):
         room = (5, 1) if axis == 0 else (1, 5)
         along = (1, round(_LINE * width)) if axis == 0 else (round(_LINE * height), 1)
-        wide = dilated(some, room).astype(np.float32)  # products are the fastest way to count
-        if (wide @ np.ones(width, np.float32) if axis == 0 else np.ones(height, np.float32) @ wide).max() < max(along):
+        if np.count_nonzero(some.max(axis)) < max(along):
+            continue
+        if np.count_nonzero(dilated(some, room), axis=1 - axis).max() < max(along):
             continue
         lines = opened(dilated(strength, room), along)
         profile = lines.max(1 - axis)

@@ -20,7 +20,7 @@ from jaxdigits import image, layout
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.ink import Invert, ink_level, levels
 from jaxdigits.layout import Atom
-from jaxdigits.morphology import closed, resized, stroke_width, thickened
+from jaxdigits.morphology import closed, histogram, resized, stroke_width, thickened
 from jaxdigits.paper import CONTRAST, extended, polarity, quiet, sheet, without_lines
 from jaxdigits.recognizer import Recognizer, recognizer_of
 from jaxdigits.sources import Picture, sources
@@ -350,12 +350,13 @@ def ink_of(pixels: np.ndarray, invert: Invert = "auto") -> UInt8[np.ndarray, "h 
       The ink, of a picture whose longer side is over `_WORKING_SIDE` at that size; all 0 if there is none.
     """
     grey = _grey_of(pixels, _WORKING_SIDE)
-    if invert is not False and (on_table := sheet(grey)) is not None:
+    counts = histogram(grey)
+    if invert is not False and (on_table := sheet(grey, counts)) is not None:
         inside, box = on_table
         ink = np.zeros_like(grey)
         ink[box] = _ink_on(extended(grey[box], inside[box]))
         return ink
-    dark = polarity(grey) if invert == "auto" else invert
+    dark = polarity(grey, counts) if invert == "auto" else invert
     dark = _stands_out_darker(grey) if dark is None else dark
     return _ink_on(grey if dark else ~grey)
 
@@ -418,7 +419,7 @@ def _grey_of(pixels: np.ndarray, side: int) -> UInt8[np.ndarray, "h w"]:
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = image._on_paper(pixels)
     pixels = image._reduced(pixels, side)
-    direction = image._colour_direction(pixels) if pixels.ndim == 3 else np.ones(1, np.float32)
+    direction = image._colour_direction(pixels) if pixels.ndim == 3 else None
     return image._to_grey(pixels, direction)
 
 

@@ -170,7 +170,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def extent(marked: np.ndarray) -> tuple[slice, slice] | None:
-    """The rows and columns from the first that hold anything to the last, [h, w]; None if there is nothing."""
+    """The rows and columns from the first with anything in it to the last, of values [h, w]; or None."""
     rows, columns = marked.max(1).nonzero()[0], marked.max(0).nonzero()[0]
     if not len(rows):
         return None
@@ -231,7 +231,11 @@ class Components:
         runs = chosen[self.labels]
         places = self.rows[runs] * width
         ends = np.empty(2 * len(places) + 1, np.int64)  # of paper and of ink in turn, row behind row
-        ends[:-1:2], ends[1::2], ends[-1] = places + self.starts[runs], places + self.stops[runs], height * width
+        ends[:-1:2], ends[1::2], ends[-1] = (
+            places + self.starts[runs],
+            places + self.stops[runs],
+            height * width,
+        )
         lengths = np.diff(ends, prepend=0)
         return np.repeat(np.arange(len(ends)) % 2 == 1, lengths).reshape(height, width)
 

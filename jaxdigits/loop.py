@@ -236,9 +236,8 @@ class Loop:
         best, params, saved = self.best, self.best_params, self._saved[1]
 
         def write() -> None:
-            if (
-                best and params and best["step"] != saved
-            ):  # first: who resumes from the other need not write it
+            if best and params and best["step"] != saved:
+                # Before the other: who resumes from that need not write this one.
                 figures = {name: best[name] for name in ("epoch", "validation_loss", "validation_accuracy")}
                 self.folder.save_best(self.model(params, figures))
             record = Record(step, history, best, epoch_seconds, seconds, self.splits.digest)

@@ -19,7 +19,7 @@ _MARGIN = CANONICAL // 4  # pixels: strokes do not grow beyond it
 _EDGE = 0.3  # of solid ink: where a stroke's soft edge begins
 # Mean widths of strokes in the 20-pixel box: the 15th and the 85th percentile of MNIST's training
 # images are left as they are, thinner and thicker strokes brought there.
-_STROKES = (2.0, 3.3)
+_STROKES = (2.4, 3.3)
 
 
 def with_margin(ink: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from jaxdigits.errors import DataError, UsageError
 from jaxdigits.form import CANONICAL, MIDDLE, SIDE, centred, fitted, usual_strokes, with_margin
 from jaxdigits.grey import colour_direction, on_paper, reduced, to_grey
 from jaxdigits.ink import THRESHOLD, Ink, Invert, levels, written
-from jaxdigits.morphology import dilated, eroded, resized, smoothed
+from jaxdigits.morphology import dilated, resized, smoothed
 
 __all__ = ["Invert", "Prepared", "Raw", "prepare", "stages"]
 
@@ -200,10 +200,12 @@ def _strokes(found: Ink, trace: Trace) -> np.ndarray:
 def _even(strength: np.ndarray, level: float, coarse: bool) -> np.ndarray:
     """Ink, uint8 [h, w] from 0 to 255, alike where the pen was pressed lightly and where firmly.
 
-    In a coarse picture, what is fainter than the ink around it is paper that lies between two strokes.
+    In a coarse picture nothing but the grey levels tells how wide a stroke is, and where two lie side by
+    side: there they are kept.
     """
-    window = CANONICAL // 4 + 1
-    peak = np.clip(smoothed(dilated(strength, window)).astype(np.float32), 0.5 * level, level)
-    floor = np.minimum(smoothed(eroded(strength, window)), 0.65 * peak) if coarse else np.float32(0)
-    share = (strength - floor) / (peak - floor)
-    return np.rint(np.clip((share - THRESHOLD) * 3 + 0.5, 0, 1) * 255).astype(np.uint8)
+    if coarse:
+        share = strength / np.float32(level)
+    else:
+        peak = smoothed(dilated(strength, CANONICAL // 4 + 1)).astype(np.float32)
+        share = (strength / np.clip(peak, 0.5 * level, level) - THRESHOLD) * 3 + 0.5
+    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)

@@ -237,6 +237,7 @@ PRESETS: dict[str, TrainConfig] = {
         max_scale=0.0,
         max_shear=0.0,
         channels=(8, 32),
+        hidden=96,
         views=1,
         validation=0,
     ),

@@ -14,6 +14,8 @@ SHORT = (
     ("ablation", "--seeds", "1"),
     ("predict_speed", "--rounds", "2"),
     ("gpu_compile", "--rounds", "1"),
+    ("handwriting", "--train", "fast", "--clean", "1000", "--corrupted", "100", "--pages", "10")
+    + ("--pictures", "10", "--non-digits", "50"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

@@ -2,6 +2,7 @@
 
 jaxdigits train [FLAGS]
 jaxdigits predict PICTURE... [FLAGS]
+jaxdigits doctor [FLAGS]
 """
 
 import contextlib
@@ -26,9 +27,15 @@ import tyro  # noqa: E402
 
 from jaxdigits import resume as resumes  # noqa: E402
 from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
-from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError  # noqa: E402
+from jaxdigits.errors import (  # noqa: E402
+    DataError,
+    JaxdigitsError,
+    StorageError,
+    UsageError,
+    in_one_line,
+)
 
-__all__ = ["main", "predict", "train"]
+__all__ = ["doctor", "main", "predict", "train"]
 
 Arguments = TypeVar("Arguments")
 
@@ -69,6 +76,14 @@ class PredictArguments:
     """Reads all the digits of each picture, line by line, and prints them."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorArguments:
+    """Looks whether all is there that a training and a prediction need, and tries both."""
+
+    json: bool = False
+    """Prints one JSON object."""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -132,6 +147,10 @@ def predict(arguments: Sequence[str]) -> None:
         raise UsageError("--json and --csv each name a form of the output; give one of them")
     if flags.top is not None and flags.top < 1:
         raise UsageError(f"--top is {flags.top}; expected at least 1")
+    if flags.number and (flags.json or flags.raw or flags.show_preprocessed):
+        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
+    if flags.raw and flags.invert != "auto":
+        raise UsageError("--raw takes a picture as it is: give it without --invert")
     from jaxdigits import device, recognizer
     from jaxdigits.prediction_report import PredictionReport
     from jaxdigits.sources import sources
@@ -162,8 +181,6 @@ def predict(arguments: Sequence[str]) -> None:
 
 def _read_numbers(flags: PredictArguments) -> None:
     """Prints the numbers in each picture, a line of writing a line."""
-    if flags.json or flags.csv or flags.top or flags.raw or flags.show_preprocessed:
-        raise UsageError("--number goes with none of --json, --csv, --top, --raw and --show-preprocessed")
     from jaxdigits.reading import read
     from jaxdigits.recognizer import load
     from jaxdigits.sources import sources
@@ -174,13 +191,22 @@ def _read_numbers(flags: PredictArguments) -> None:
         try:
             print(read(source.load().pixels, recognizer, invert=invert).text)
         except DataError as error:  # the other pictures are read all the same
-            print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
             failed = True
     if failed:
         sys.exit(DataError.exit_status)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict}
+def doctor(arguments: Sequence[str]) -> None:
+    """`jaxdigits doctor`."""
+    flags = _parse(DoctorArguments, arguments, "doctor", None)
+    from jaxdigits.doctor import report
+
+    if status := report(as_json=flags.json):
+        sys.exit(status)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict, "doctor": doctor}
 
 
 def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, default: Any) -> Arguments:
@@ -192,22 +218,53 @@ def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, defaul
     except SystemExit as stop:
         if stop.code in (0, None):  # it was --help
             raise
-        raise UsageError(f"{_one_line(complaint.getvalue())}; see jaxdigits {command} --help") from None
+        raise UsageError(
+            f"{_explained(complaint.getvalue(), kind)}; see jaxdigits {command} --help"
+        ) from None
 
 
-def _one_line(box: str) -> str:
-    """The message in the box that tyro draws around it, and the flag that it thinks was meant."""
-    lines = [re.sub(r"^[│|]|[│|]$", "", line).strip() for line in box.splitlines()]
+def _explained(box: str, kind: type[Any]) -> str:
+    """What tyro complains of, in words that say what was expected."""
+    message = _message(box)
+    if found := re.match(r"Unrecognized options: ([^,]+)", message):
+        unknown = found[1].partition("=")[0]
+        if not unknown.startswith("-"):
+            return f"there is nothing to be done with {unknown!r}: no flag takes it"
+        near = difflib.get_close_matches(unknown, _flags(kind), n=1)
+        return f"there is no flag {unknown}" + (f"; did you mean {near[0]}?" if near else "")
+    if found := re.match(r"invalid choice '(.*)' for argument '(.*)'. Expected one of \((.*)\)", message):
+        choices = re.findall(r"'(.*?)'", found[3])
+        near = difflib.get_close_matches(found[1], choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        expected = " or ".join([", ".join(choices[:-1]), choices[-1]])
+        return f"{found[2]} is {found[1]!r}; expected {expected}{hint}"
+    if found := re.match(r"Missing value for argument '([^']*)'", message):
+        return f"{found[1].partition('/')[0]} lacks its value"
+    if found := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: ('.*')", message):
+        expected = "a whole number" if found[2] == "int" else "a number"
+        return f"{found[1]} is {found[3]}; expected {expected}"
+    return message
+
+
+def _flags(kind: type[Any]) -> list[str]:
+    """The flags of a command."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    if "run" in names:  # a configuration, whose fields are flags too
+        names += [field.name for field in dataclasses.fields(TrainConfig)]
+    return [f"--{name.replace('_', '-')}" for name in names if name not in ("run", "pictures")]
+
+
+def _message(box: str) -> str:
+    """The message in the box that tyro draws around it; without the characters for one, below its title."""
     parts: list[list[str]] = [[]]
-    for line in lines:
-        if re.match(r"[╭╰─]", line):
+    for line in box.splitlines():
+        line = re.sub(r"^[│|]|[│|]$", "", line).strip()
+        if re.match(r"[╭╰─]|-{5}", line):
             parts.append([])
         elif line:
             parts[-1].append(line)
-    parts = [part for part in parts if part]
-    message = " ".join(parts[0]) if parts else "the flags cannot be understood"
-    meant = re.search(r"Perhaps you meant:?\s*(--[\w-]+)", " ".join(" ".join(part) for part in parts))
-    return f"{message}; did you mean {meant[1]}?" if meant else message
+    texts = [" ".join(part) for part in parts if part]
+    return "".join(texts[:1] if "╭" in box else texts[1:2]) or "the flags cannot be understood"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -231,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[arguments[0]](arguments[1:])
         sys.stdout.flush()
     except JaxdigitsError as error:
-        print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt as stop:
         print(f"jaxdigits: {stop or 'interrupted'}", file=sys.stderr)

@@ -17,13 +17,15 @@ import numpy as np
 
 from jaxdigits.errors import DataError
 from jaxdigits.model import Form, Network, Params, build
-from jaxdigits.storage import atomic_write
+from jaxdigits.storage import atomic_write, read_bounded
 
 __all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
 
 MODEL_FILE = "model.safetensors"  # its name in a run folder
 _FORMAT = 2  # of the metadata; a reader refuses what it does not know, but still reads 1
 _LARGEST = 2**30  # bytes: a model file above this is refused unread
+_LARGEST_HEADER = 2**20  # bytes: ours have some 3,000; parsed, JSON takes many times its size
+_LONGEST_NAME = 100  # characters of a class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,10 +107,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if file.is_dir():
         file = file / MODEL_FILE
     try:
-        size = file.stat().st_size
-        if size > _LARGEST:
-            raise DataError(f"{file} is no model: {size} bytes, expected at most {_LARGEST}")
-        content = file.read_bytes()
+        content = read_bounded(file, _LARGEST)
     except FileNotFoundError as error:
         raise DataError(f"there is no model {file}; give a {MODEL_FILE} or a run folder with one") from error
     except (OSError, ValueError) as error:  # a path may hold a null character
@@ -117,8 +116,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         tensors, about = _parse(content)
         return _checked(tensors, about)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file} is no model of this library, or a damaged one: {reason}") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DataError(f"{file} is no model of this library, or a damaged one: {reason[:300]}") from error
 
 
 def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -126,11 +125,14 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    length = int.from_bytes(content[:8], "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header has {length} bytes, expected at most {_LARGEST_HEADER}")
     try:
         tensors = load(content)  # checks that header, offsets and length fit together
     except SafetensorError as error:
         raise ValueError(error) from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = json.loads(content[8 : 8 + length])
     return tensors, json.loads(header["__metadata__"]["jaxdigits"])
 
 
@@ -153,6 +155,10 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
         raise ValueError("its class names are no strings")
     none_class, threshold = _rejection(about)
     network = build(channels, hidden, len(names) + none_class, form="patches")
+    # They are printed: what steers a terminal has no place in them.
+    if not all(isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
+        raise ValueError(f"its class names are no printable strings of up to {_LONGEST_NAME} characters")
+    network = build(channels, hidden, len(names), form="patches")
     shapes = network.shapes
     expected = _named(shapes)
     if tensors.keys() != expected.keys():

@@ -11,20 +11,23 @@ import json
 import math
 import numbers
 import os
-from pathlib import Path
+import re
 from typing import Any, Literal, TypeGuard, get_args
 
 from jaxdigits.errors import UsageError
+from jaxdigits.storage import read_bounded
 
 __all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "differences", "from_json", "resolve", "to_json"]
 
 Preset = Literal["fast", "standard", "robust"]
 Stem = Literal["whitened", "tuned", "random"]
 
+_LARGEST = 2**20  # bytes of a configuration: ours have some 600
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. Fields out of range raise `UsageError` when the object is made."""
+    """One training run. Fields of another type or out of range raise `UsageError` when it is made."""
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
@@ -99,6 +102,8 @@ class TrainConfig:
     """Takes the whole path in a few seconds: one epoch of 2,048 images, 1,024 to test."""
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
         if self.smoke:
             object.__setattr__(self, "epochs", 1)
         presets = get_args(Preset)
@@ -125,6 +130,10 @@ class TrainConfig:
         _check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
         _check("views", self.views, self.views in (1, 5, 9), "1, 5 or 9")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+        for field in ("dataset", "data_dir", "run_dir"):
+            _check(
+                field, getattr(self, field), _nameable(getattr(self, field)), "a name that a file may have"
+            )
         _check("validation", self.validation, self.validation >= 0, "0 or more")
         _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
         most = self.max_updates
@@ -137,6 +146,7 @@ class TrainConfig:
             0 <= self.checkpoint_seconds < math.inf,
             "0 or more",
         )
+        _check("resume", self.resume, self.resume != "", "a run folder, or auto")
         patience = self.early_stop
         _check("early_stop", patience, patience is None or 1 <= patience <= 100_000, "1 to 100000")
         if patience is not None and not self.validation:
@@ -145,11 +155,68 @@ class TrainConfig:
 
 def _check(field: str, value: Any, valid: bool, expected: str) -> None:
     if not valid:
-        raise UsageError(f"--{field.replace('_', '-')} is {value!r}; expected {expected}")
+        words = re.findall(r"\w+", expected) if isinstance(value, str) else []
+        near = difflib.get_close_matches(str(value), words, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--{field.replace('_', '-')} is {_shown(value)}; expected {expected}{hint}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a message."""
+    try:
+        return " ".join(repr(value).split())[:80]
+    except ValueError:  # an integer of thousands of digits
+        return "a very long number"
+
+
+def _nameable(name: str | None) -> bool:
+    """Whether the file system could have this name."""
+    try:
+        return name is None or b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
     return fewest <= len(values) <= most and all(1 <= value <= 4096 for value in values)
+
+
+_IN_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple: "a list of whole numbers",
+    type(None): "nothing",
+}
+
+
+def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
+    name, kinds = field.name, (type(field.default),)
+    if name in ("max_updates", "early_stop"):
+        kinds = (int, type(None))
+    elif name == "max_seconds":
+        kinds = (float, type(None))
+    elif name in ("data_dir", "run_dir", "resume"):
+        kinds = (str, type(None))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif kinds == (tuple,) and isinstance(value, list | tuple) and all(map(_is_whole, value)):
+        value = tuple(map(int, value))
+    elif int in kinds and _is_whole(value):
+        value = int(value)
+    elif float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # of an integer beyond every float, which stays one
+            value = float(value)
+    if type(value) not in kinds:
+        expected = " or ".join(_IN_WORDS[kind] for kind in kinds)
+        raise UsageError(f"the configuration field {name} is {_shown(value)}; expected {expected}")
+    return value
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 PRESETS: dict[str, TrainConfig] = {
@@ -206,7 +273,7 @@ def resolve(config: "TrainConfig | str", **overrides: Any) -> TrainConfig:
         config = PRESETS[other if isinstance(other, str) and other in PRESETS else config]
     _check_names(overrides)
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)} | overrides
-    return TrainConfig(**{name: _typed(name, value) for name, value in fields.items()})
+    return TrainConfig(**fields)
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
@@ -237,7 +304,7 @@ def from_json(path: str | os.PathLike[str]) -> TrainConfig:
       UsageError: the file is missing, is not JSON, or has an unknown, ill-typed or bad field.
     """
     try:
-        fields = json.loads(Path(path).read_text("utf-8"))
+        fields = json.loads(read_bounded(path, _LARGEST).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(fields, dict):
@@ -248,45 +315,6 @@ def from_json(path: str | os.PathLike[str]) -> TrainConfig:
         return resolve(preset if isinstance(preset, str) else "standard", **fields)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-
-
-_IN_WORDS: dict[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    tuple: "a list of whole numbers",
-    type(None): "nothing",
-}
-
-
-def _typed(name: str, value: Any) -> Any:
-    """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
-    kinds: tuple[type, ...] = (type(getattr(PRESETS["standard"], name)),)
-    if name in ("max_updates", "early_stop"):
-        kinds = (int, type(None))
-    elif name == "max_seconds":
-        kinds = (float, type(None))
-    elif name in ("data_dir", "run_dir", "resume"):
-        kinds = (str, type(None))
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    elif kinds == (tuple,) and isinstance(value, list | tuple) and all(map(_is_whole, value)):
-        value = tuple(map(int, value))
-    elif int in kinds and _is_whole(value):
-        value = int(value)
-    elif float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # of an integer beyond every float, which stays one
-            value = float(value)
-    if type(value) not in kinds:
-        expected = " or ".join(_IN_WORDS[kind] for kind in kinds)
-        found = " ".join(repr(value).split())
-        raise UsageError(f"the configuration field {name} is {found[:80]}; expected {expected}")
-    return value
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _check_names(fields: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxdigits.errors import DataError
+from jaxdigits.errors import DataError, in_one_line, printable
 from jaxdigits.predictions import Prediction, row_names
 from jaxdigits.recognizer import Show
 from jaxdigits.sources import Source
@@ -59,7 +59,7 @@ class PredictionReport:
         for place in range(1, self._top + 1):
             self._columns += f"top_{place}", f"top_{place}_probability"
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._width = max((len(source.name) for source in pictures), default=0)
+        self._width = max((len(printable(source.name)) for source in pictures), default=0)
         self._total = len(pictures)
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
         hidden = self._total < _MANY or not self._console.is_terminal
@@ -109,7 +109,7 @@ class PredictionReport:
             name, steps = self._steps.popleft()
             self._rows.append((f"{name}  {self._answer(prediction)}", steps))
         if self._form == "text":
-            print(f"{prediction.source:<{self._width}}  {self._answer(prediction)}")
+            print(f"{printable(prediction.source):<{self._width}}  {self._answer(prediction)}")
         elif self._form == "json":
             print(json.dumps(self._fields(prediction)))
         else:
@@ -137,8 +137,7 @@ class PredictionReport:
     def _say(self, line: str) -> None:
         """A line on standard error, above the bar."""
         sys.stdout.flush()
-        line = f"jaxdigits: {' '.join(line.split())}"
-        self._console.print(line.encode("utf-8", "backslashreplace").decode(), markup=False, emoji=False)
+        self._console.print(f"jaxdigits: {in_one_line(line)}", markup=False, emoji=False)
 
 
 def _best(prediction: Prediction, count: int) -> list[tuple[int, str, float]]:

@@ -86,11 +86,8 @@ def begun_with(folder: Path) -> TrainConfig:
     return dataclasses.replace(configs.from_json(folder / CONFIG_FILE), resume=str(folder))
 
 
-def check(folder: Path, config: TrainConfig) -> bool:
-    """Finds out whether a run can go on under a configuration.
-
-    Returns:
-      Whether that extends it: the same in all but more epochs.
+def check(folder: Path, config: TrainConfig) -> None:
+    """Finds out whether a run can go on under a configuration: the one it was begun with, or more epochs.
 
     Raises:
       UsageError: it cannot: another field differs, or the run has ended.
@@ -110,4 +107,3 @@ def check(folder: Path, config: TrainConfig) -> bool:
         raise UsageError(
             f"the run {folder} has ended ({reason}); more --epochs than {begun.epochs} extend it"
         )
-    return extends

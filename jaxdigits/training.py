@@ -92,7 +92,6 @@ def train(
     config, resumed = _resolve(config, overrides)
     say = say or (lambda _: None)
     device = devices.select(config.device, deterministic=config.deterministic)
-    devices.enable_compilation_cache()
     say(f"Training on {devices.describe(device)}")
     clock.lap("startup")
     try:
@@ -104,6 +103,7 @@ def train(
             splits = load_splits(config, say)
         if config.early_stop and splits.validation is None:
             raise UsageError("--early-stop: the data set is too small for images to validate on")
+        devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
         with RunFolder(config, resumed) as folder, Saver(config.checkpoint_seconds) as saver:
             clock.lap("data")
             programs = Programs(config, device, splits)

@@ -26,6 +26,7 @@ from jaxdigits.config import PRESETS, TrainConfig, from_json
 from jaxdigits.prediction_report import PredictionReport
 from jaxdigits.predictions import FIELDS, Prediction
 from jaxdigits.report import TrainReport
+from jaxdigits.runs import BEST_FILE, LAST_FILE
 from jaxdigits.sources import sources
 from jaxdigits.training import TrainResult
 from tests.conftest import PACKAGED, ROOT, Python
@@ -307,7 +308,7 @@ def test_runs_without_a_name_get_folders_of_their_own_with_all_epochs(
     assert len(lines) == 6
     assert max(map(len, lines)) <= 80
     runs = list((tmp_path / "runs").iterdir())
-    assert [content(run).keys() for run in runs] == [RUN, RUN]
+    assert [content(run).keys() for run in runs] == [RUN | {LAST_FILE, BEST_FILE}] * 2
     for run in runs:
         history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert [metrics["epoch"] for metrics in history] == [1, 2, 3]
@@ -340,7 +341,7 @@ def test_a_run_that_is_out_of_time_stops_and_leaves_all(capsys: Capture, tmp_pat
     run = tmp_path / "run"
     main(["train", *SMOKE, "--max-seconds", "0.001", "--run-dir", str(run)])
     assert "Stopped early" in capsys.readouterr().out
-    assert content(run).keys() == RUN
+    assert content(run).keys() == RUN | {LAST_FILE}
     summary = json.loads((run / "summary.json").read_text())
     assert summary["ended"] == "time limit"
     assert 1 <= summary["steps"] < 22  # the updates of a smoke run
@@ -515,7 +516,7 @@ def test_predict_says_what_is_blank_and_of_several_frames(
     Image.new("L", (50, 50), 255).save(tmp_path / "white.png")
     main(["predict", str(tmp_path), "--model", str(tiny_run.run_dir)])
     output = capsys.readouterr()
-    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of 3 frames is read\n"
+    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of several frames is read\n"
     first, second = output.out.splitlines()
     assert first.split()[1] == "7"
     assert second.split()[1:] == ["?", "blank"]

@@ -19,9 +19,9 @@ LAYERS = (
     {"errors", "clock", "interrupts", "saver"},
     {"storage", "idx", "lock"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
-    | {"nondigits", "rejection"},
+    | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
-    | {"resume", "snapshot"},
+    | {"resume", "snapshot", "machine"},
     {"dataset", "ink"},
     {"executor", "evaluate", "image", "splits"},
     {"worker"},
@@ -29,7 +29,7 @@ LAYERS = (
     {"runs", "recognizer", "programs"},
     {"loop", "reading"},
     {"training"},
-    {"report", "prediction_report"},
+    {"report", "prediction_report", "doctor"},
     {"__init__"},
     {"__main__"},
     {"console"},

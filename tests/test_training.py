@@ -124,7 +124,8 @@ def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, 
 
 def test_two_runs_cannot_have_one_folder(tmp_path):
     config = resolve("fast", run_dir=str(tmp_path / "run"))
-    RunFolder(config)
+    with RunFolder(config), pytest.raises(UsageError, match="in use"):
+        RunFolder(config)
     with pytest.raises(UsageError, match="taken by another run"):
         RunFolder(config)
 

@@ -47,12 +47,18 @@ def test_thinned_shapes_lie_within_and_are_lines():
     assert not thinned(np.zeros((1, 5, 5), bool)).any()
 
 
+def alike(ink: np.ndarray, digit: np.ndarray) -> float:
+    """The correlation of a digit with what its picture becomes, wherever within a pixel that lies."""
+    (read,) = loader.load(255 - np.rint(255 * np.pad(ink, 20)).astype(np.uint8))
+    near = [np.roll(read.image, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return float(likeness(near, [digit] * len(near)).max())
+
+
 def test_a_digit_drawn_again_is_that_digit(digits: np.ndarray):
-    for strokes, digit in zip(strokes_of(digits), digits, strict=True):
-        (again,) = loader.load(255 - np.rint(255 * np.pad(drawn(strokes, 100, 13), 20)).astype(np.uint8))
-        (same,) = loader.load(255 - np.rint(255 * np.pad(enlarged(digit, 100), 20)).astype(np.uint8))
-        assert likeness([again.image], [digit])[0] > 0.7
-        assert likeness([same.image], [digit])[0] > 0.85
+    for strokes, digit, other in zip(strokes_of(digits), digits, np.roll(digits, 1, axis=0), strict=True):
+        again = drawn(strokes, 100, 13)
+        assert alike(again, digit) > max(0.7, alike(again, other))
+        assert alike(enlarged(digit, 100), digit) > 0.8
 
 
 def test_ink_grows_with_the_width_of_the_pen(digits: np.ndarray):
@@ -102,7 +108,7 @@ def test_naive_resizing_inverts_bright_borders_and_squashes(digits: np.ndarray):
     bar[10:90, 15:25] = 0
     found = squashed(bar) > 127
     assert found.any(axis=1).sum() in (22, 23)
-    assert found.any(axis=0).sum() == 7
+    assert found.any(axis=0).sum() in (6, 7, 8)  # 3 if the shape were kept
 
 
 def test_figures_of_answers():
@@ -162,7 +168,8 @@ def test_the_report_has_all_of_it(result: dict, tmp_path: Path, monkeypatch: pyt
     assert "ruled paper" in text
     assert text.count("| mean |") == 5
     plot(result["runs"], tmp_path / "plot.png")
-    assert min(Image.open(tmp_path / "plot.png").size) > 500
+    with Image.open(tmp_path / "plot.png") as image:
+        assert min(image.size) > 500
 
 
 def test_nothing_to_measure_is_said(tiny_run: TrainResult, mnist: Dataset):
@@ -178,8 +185,8 @@ def test_nothing_to_measure_is_said(tiny_run: TrainResult, mnist: Dataset):
 def test_rungs_of_robust_stand_alone_and_others_add_up():
     assert ablation.flags("robust", 0) == []
     assert ablation.flags("robust", 2) == ["--damage", "0"]
-    assert ablation.flags("fast", 5)[-2:] == ["--beta2", "0.95"]
     assert ablation.flags("fast", 5)[:3] == ["--channels", "8", "32"]
+    assert "whitened" in ablation.flags("fast", 5)
 
 
 def test_robustness_is_measured_on_the_images_held_out(

@@ -24,6 +24,9 @@ SHORT = (
         *("handwriting", "--train", "fast", "--clean", "1000", "--corrupted", "100"),
         *("--pages", "10", "--pictures", "10", "--non-digits", "50"),
     ),
+    ("checkpoints", "--turns", "1", "--epochs", "2"),
+    ("kills", "--kills", "3"),
+    ("faults", "--every", "20"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

@@ -147,8 +147,8 @@ def predict(arguments: Sequence[str]) -> None:
         raise UsageError("--json and --csv each name a form of the output; give one of them")
     if flags.top is not None and flags.top < 1:
         raise UsageError(f"--top is {flags.top}; expected at least 1")
-    if flags.number and (flags.json or flags.raw or flags.show_preprocessed):
-        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
+    if flags.number and (flags.json or flags.csv or flags.top or flags.raw or flags.show_preprocessed):
+        raise UsageError("--number goes with none of --json, --csv, --top, --raw and --show-preprocessed")
     if flags.raw and flags.invert != "auto":
         raise UsageError("--raw takes a picture as it is: give it without --invert")
     from jaxdigits import device, recognizer

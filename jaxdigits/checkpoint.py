@@ -138,8 +138,8 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
     """The model, if its parts fit together; otherwise raises what `load_model` catches."""
-    if about["format"] not in (1, _FORMAT):
-        raise ValueError(f"its format is {about['format']!r}, this version reads 1 and {_FORMAT}")
+    if about["format"] != _FORMAT:
+        raise ValueError(f"its format is {about['format']!r}, this version reads {_FORMAT}")
     channels, hidden, names = tuple(about["channels"]), about["hidden"], tuple(about["class_names"])
     if not all(type(size) is int and 0 < size <= 65_536 for size in (*channels, hidden)):
         raise ValueError("the sizes of its layers are no positive integers")
@@ -151,14 +151,11 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
         raise ValueError(f"its temperature is {temperature!r}")
     if not 2 <= len(channels) <= 4 or not 2 <= len(names) <= 1000:
         raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("its class names are no strings")
-    none_class, threshold = _rejection(about)
-    network = build(channels, hidden, len(names) + none_class, form="patches")
     # They are printed: what steers a terminal has no place in them.
     if not all(isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
         raise ValueError(f"its class names are no printable strings of up to {_LONGEST_NAME} characters")
-    network = build(channels, hidden, len(names), form="patches")
+    none_class, threshold = _rejection(about)
+    network = build(channels, hidden, len(names) + none_class, form="patches")
     shapes = network.shapes
     expected = _named(shapes)
     if tensors.keys() != expected.keys():
@@ -179,9 +176,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
 
 
 def _rejection(about: dict[str, Any]) -> tuple[bool, float | None]:
-    """The model's `none_class` and `threshold`, which format 1 did not have."""
-    if about["format"] == 1:
-        return False, None
+    """The model's `none_class` and `threshold`."""
     none_class, threshold = about["none_class"], about["threshold"]
     if type(none_class) is not bool:
         raise ValueError(f"its none_class is {none_class!r}")

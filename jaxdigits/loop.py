@@ -214,9 +214,9 @@ class Loop:
         return None
 
     def _worth_saving(self) -> bool:
-        """Whether to save at the end of this epoch. A short training at its end needs no checkpoint."""
+        """Whether to save at the end of this epoch. The last one needs it only if others were saved."""
         if self.step == self.programs.updates:
-            return self.saver.count > 0 or self.saver.due()
+            return self._saved[0] is not None or self.saver.due()
         return self.saver.due(epoch_end=True)
 
     def _save(self, epoch_seconds: float = 0.0) -> None:
@@ -236,11 +236,12 @@ class Loop:
         best, params, saved = self.best, self.best_params, self._saved[1]
 
         def write() -> None:
-            record = Record(step, history, best, epoch_seconds, seconds, self.splits.digest)
-            save_snapshot(self.folder.last, Snapshot(state, params, record))
             if best and params and best["step"] != saved:
+                # Before the other: who resumes from that need not write this one.
                 figures = {name: best[name] for name in ("epoch", "validation_loss", "validation_accuracy")}
                 self.folder.save_best(self.model(params, figures))
+            record = Record(step, history, best, epoch_seconds, seconds, self.splits.digest)
+            save_snapshot(self.folder.last, Snapshot(state, params, record))
 
         return write
 

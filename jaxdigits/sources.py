@@ -338,7 +338,7 @@ def _pixels(picture: "Image", label: str, copy: bool) -> tuple[np.ndarray, str]:
         picture.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # JPEG: decodes a fraction only
         picture.load()
     with contextlib.suppress(Exception):  # damaged EXIF data do not damage the picture
-        picture = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
     _check_size(*picture.size, label)  # an icon holds several pictures, of which one was loaded
     return _plain_mode(picture), "the first of several frames is read" if several else ""
 
@@ -366,7 +366,9 @@ def _plain_mode(picture: "Image") -> np.ndarray:
         return np.asarray(picture.convert("RGBA"))
     if picture.mode == "LAB":
         return np.asarray(picture.getchannel("L"))
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    if picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return np.asarray(picture)
 
 
 # ---- arrays ----

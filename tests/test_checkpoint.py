@@ -145,13 +145,6 @@ def test_loaded_is_what_was_saved(
     assert saved(loaded) == saved(model)
 
 
-def test_a_file_of_the_first_format_refuses_nothing():
-    model = load(with_about(format=1, none_class=..., threshold=...))
-    assert (model.none_class, model.threshold) == (False, None)
-    assert saved(model) == SMALL
-    assert load(with_about(format=1, threshold=3.0)).threshold is None  # that format knew no such thing
-
-
 def test_a_training_leaves_the_model_that_it_returns(tiny_run: TrainResult):
     loaded = load_model(tiny_run.run_dir)
     assert saved(loaded) == saved(tiny_run.model) == (tiny_run.run_dir / MODEL_FILE).read_bytes()

@@ -129,7 +129,7 @@ def same(ours: TrainResult, theirs: TrainResult) -> None:
 
 
 @pytest.mark.usefixtures("every_update")
-@pytest.mark.parametrize(("update", "stop"), [(1, kill), (9, interrupt), (10, kill), (28, interrupt)])
+@pytest.mark.parametrize(("update", "stop"), [(1, kill), (9, interrupt), (11, kill), (28, interrupt)])
 def test_a_run_that_stopped_ends_like_one_that_did_not(run, whole, tmp_path, update, stop):
     with pytest.raises((Interrupted, Killed)):
         run(on_progress=at(update, stop))
@@ -179,6 +179,14 @@ def test_what_a_kill_leaves_half_written_is_cleared_away(run, whole, tmp_path):
         lines.write('{"epoch": 2, "st')
     same(train(resume=str(tmp_path / "run")), whole)
     assert not any(path.exists() for path in left)
+
+
+def test_the_best_is_on_the_disk_though_the_last_epoch_alone_was_resumed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_rank", lambda metrics: metrics["epoch"])  # each is better than the one before
+    with pytest.raises(Interrupted):
+        run(checkpoint_seconds=1000.0, on_epoch=at_epoch(2, interrupt))
+    train(resume=str(tmp_path / "run"))
+    assert load_model(tmp_path / "run" / BEST_FILE).figures["epoch"] == 3
 
 
 def test_a_short_run_that_ends_well_writes_no_checkpoint(tiny_run):

@@ -21,8 +21,8 @@ LAYERS = (
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
-    | {"resume", "snapshot", "machine"},
-    {"dataset", "ink"},
+    | {"resume", "snapshot", "machine", "form"},
+    {"dataset", "ink", "grey"},
     {"executor", "evaluate", "image", "splits"},
     {"worker"},
     {"loader"},

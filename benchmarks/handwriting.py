@@ -340,12 +340,12 @@ def _show(console: Any, table: Table) -> None:
     from rich import box
     from rich.table import Table as Grid
 
-    grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for place, head in enumerate(table.head):
         grid.add_column(head, justify="left" if place < table.names else "right")
     for row in table.rows:
         grid.add_row(*row)
-    console.print(grid)
+    console.print(f"[bold]{table.title}[/]", grid, highlight=False)
 
 
 def main(arguments: Arguments) -> None:

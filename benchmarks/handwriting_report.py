@@ -14,15 +14,15 @@ CONTESTANTS = ("default", "standard", "naive")
 
 Run = dict[str, Any]
 
-_LOOKS = {  # colour, marker, and how far from the line's middle, for dots that would hide each other
-    "default": ("#0072B2", "o", -0.17),
-    "standard": ("#E69F00", "s", 0.0),
-    "naive": ("#888888", "D", 0.17),
+_LOOKS = {  # colour, marker, and on which side of its line, for dots that would hide each other
+    "default": ("#0072B2", "o", -1),
+    "standard": ("#E69F00", "s", 0),
+    "naive": ("#888888", "D", 1),
 }
 _LEGEND = {
-    "default": "default: the packaged model",
-    "standard": "standard: a plain model, pictures read the same way",
-    "naive": "naive: the plain model, pictures squashed to 28x28",
+    "default": "default: packaged model",
+    "standard": "standard: plain model, same preparing",
+    "naive": "naive: plain model, squashed pictures",
 }
 _TOPICS = {"clean": "test images", "corruption": "corrupted", "picture": "pictures"}
 
@@ -202,14 +202,15 @@ def _lines(found: _Runs, topic: str, figure: str = "error") -> list[tuple[str, d
 
 def _panel(axes: Any, title: str, lines: list[tuple[str, dict[str, float]]]) -> None:
     """One group of conditions: shares from 0 to 1, of each contestant a dot a line."""
+    apart = min(0.17, 0.018 * len(lines))
     for place, (name, shares) in enumerate(lines):
         percent, main = {who: 100 * share for who, share in shares.items()}, name == "mean"
         ends = [min(percent.values()), max(percent.values())]
         axes.plot(ends, [place] * 2, color="#DDDDDD", linewidth=3 if main else 1.2, zorder=1)
         for who, value in percent.items():
-            colour, marker, offset = _LOOKS[who]
+            colour, marker, side = _LOOKS[who]
             size, label = 7 if main else 5, _LEGEND[who] if place == 0 else None
-            axes.plot(value, place + offset, marker, color=colour, markersize=size, label=label)
+            axes.plot(value, place + side * apart, marker, color=colour, markersize=size, label=label)
     axes.set_yticks(range(len(lines)), [name for name, _ in lines])
     for label, (name, _) in zip(axes.get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if name == "mean" else "normal")

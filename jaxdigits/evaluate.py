@@ -200,12 +200,14 @@ def fit_temperature(evaluation: Evaluation) -> float:
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95% confidence interval of a share, by Wilson's score (1927), from 0 to 1.
+    """The 95% confidence interval of a share, by Wilson's score (1927), from 0 to 1: all of it, of nothing.
 
     >>> low, high = wilson_interval(9900, 10000)
     >>> print(f"{low:.4f} {high:.4f}")
     0.9879 0.9918
     """
+    if not total:
+        return 0.0, 1.0
     z = 1.959964  # 97.5% quantile of the standard normal distribution
     share = correct / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)

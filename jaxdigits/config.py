@@ -31,7 +31,7 @@ class TrainConfig:
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
-    epochs: int = 10
+    epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 64
     """Images per update."""

@@ -20,6 +20,7 @@ def random_affine(
     key: jax.Array,
     images: UInt8[Array, "batch side side 1"],
     *,
+    drawn: int | None = None,
     max_shift: float,
     max_scale: float,
     max_shear: float,
@@ -29,6 +30,8 @@ def random_affine(
     Args:
       key: a JAX random key.
       images: pixels from 0 to 255.
+      drawn: how many of them, the first ones, are mapped; by default all. What is drawn for these does
+        not depend on how many more there are.
       max_shift: the shift along each axis is uniform within this many pixels.
       max_scale: height and width are divided by factors uniform within this of 1.
       max_shear: rows slide by up to this share of their distance from the middle, columns likewise
@@ -36,7 +39,10 @@ def random_affine(
     """
     batch, side = images.shape[:2]
     x = images.reshape(batch, side, side).astype(jnp.float32)
-    uniform = jax.random.uniform(key, (5, batch, 1, 1), minval=-1.0, maxval=1.0)
+    drawn = batch if drawn is None else drawn
+    uniform = jax.random.uniform(key, (5, drawn, 1, 1), minval=-1.0, maxval=1.0)
+    if drawn < batch:
+        uniform = jnp.pad(uniform, ((0, 0), (0, batch - drawn), (0, 0), (0, 0)))
     middle = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2
     if max_shear > 0:
         reach = math.ceil(max_shear * (side - 1) / 2)

@@ -16,10 +16,11 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from jaxdigits.errors import UsageError
 
-__all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "from_json", "resolve", "to_json"]
+__all__ = ["PRESETS", "Devices", "Preset", "Stem", "TrainConfig", "from_json", "resolve", "to_json"]
 
 Preset = Literal["fast", "standard"]
 Stem = Literal["whitened", "tuned", "random"]
+Devices = int | Literal["all"] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,9 @@ class TrainConfig:
     """Training images held out to measure each epoch on, at most a quarter of all; never trained on."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+    devices: Devices = None
+    """How many devices share each batch, over all processes, or all; by default one, or all of several
+    processes. The weights do not depend on it, but for rounding."""
     deterministic: bool = False
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
@@ -103,6 +107,9 @@ class TrainConfig:
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
         _check("validation", self.validation, self.validation >= 0, "0 or more")
         _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
+        several = self.devices
+        valid = several is None or several == "all" or (isinstance(several, int) and several >= 1)
+        _check("devices", several, valid, "1 or more, or all")
         most = self.max_updates
         _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
         limit = self.max_seconds
@@ -202,6 +209,8 @@ def _typed(name: str, value: Any) -> Any:
     kinds: tuple[type, ...] = (type(getattr(PRESETS["standard"], name)),)
     if name == "max_updates":
         kinds = (int, type(None))
+    elif name == "devices":
+        kinds = (int, str, type(None))
     elif name == "max_seconds":
         kinds = (float, type(None))
     elif name in ("data_dir", "run_dir"):

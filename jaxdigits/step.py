@@ -2,7 +2,8 @@
 
 Nothing here knows how often it is called, or from where: `executor` compiles it and drives it over
 an epoch. Everything random follows from the key in the data and the number of the update, so that
-an update gives the same result however it is reached.
+an update gives the same result however it is reached. Nor does it know of several devices: where the
+columns of `Data.order` are divided among them, so are the images of each update.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -33,9 +35,9 @@ __all__ = [
 class Sums(NamedTuple):
     """Sums over the images of the current epoch, as they were when they were trained on."""
 
-    loss: Float[Array, ""]
-    correct: Int[Array, ""]
-    images: Int[Array, ""]
+    loss: Float[Array | np.ndarray, ""]
+    correct: Int[Array | np.ndarray, ""]
+    images: Int[Array | np.ndarray, ""]
 
 
 class TrainState(NamedTuple):
@@ -52,7 +54,7 @@ class Data(NamedTuple):
 
     images: UInt8[Array, "n 28 28 1"]
     labels: Int[Array, " n"]
-    order: Int[Array, " padded"]  # this epoch's order of the images, padded to whole batches
+    order: Int[Array, "updates width"]  # the images of each update of this epoch; n, or more, is none
     key: jax.Array  # of the run's augmentation
 
 
@@ -61,7 +63,7 @@ Update = Callable[[TrainState, Data], TrainState]
 
 def zero_sums() -> Sums:
     """The sums of an epoch that has not begun."""
-    return Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return Sums(np.zeros((), np.float32), np.zeros((), np.int32), np.zeros((), np.int32))
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -69,10 +71,17 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), zero_sums())
 
 
-def epoch_order(key: jax.Array, epoch: Int[Array, ""], n: int, batch_size: int) -> Int[Array, " padded"]:
-    """A random order of `n` images for an epoch, padded with any to a multiple of the batch size."""
+def epoch_order(
+    key: jax.Array, epoch: Int[Array, ""], n: int, batch_size: int, multiple: int = 1
+) -> Int[Array, "updates width"]:
+    """A random order of `n` images for an epoch, as a row of a batch for each update.
+
+    The last row is filled up with `n`, the index of no image; and so is every row up to a multiple of
+    `multiple`, the number of devices that share it.
+    """
     order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
-    return jnp.pad(order, (0, -n % batch_size))
+    rows = jnp.pad(order, (0, -n % batch_size), constant_values=n).reshape(-1, batch_size)
+    return jnp.pad(rows, ((0, 0), (0, -batch_size % multiple)), constant_values=n)
 
 
 def cross_entropy(
@@ -91,8 +100,8 @@ def cross_entropy(
 def make_update(network: Network, optimizer: optax.GradientTransformation, config: TrainConfig) -> Update:
     """The update of this network under this optimizer, as a pure function.
 
-    The last batch of an epoch may be filled up with images that do not count: each image counts
-    once in an epoch, in the loss as in the sums, whatever the batch size.
+    A batch may be filled up with what is no image, and does not count: each image counts once in an
+    epoch, in the loss as in the sums, whatever the batch size and the number of devices.
     """
     augmented = config.max_shift > 0 or config.max_scale > 0 or config.max_shear > 0
 
@@ -105,15 +114,15 @@ def make_update(network: Network, optimizer: optax.GradientTransformation, confi
         return total / count, Sums(total, correct.sum(dtype=jnp.int32), count.astype(jnp.int32))
 
     def update(state: TrainState, data: Data) -> TrainState:
-        batch = config.batch_size
-        start = state.step % (data.order.shape[0] // batch) * batch
-        chosen = jax.lax.dynamic_slice(data.order, (start,), (batch,))
-        weights = (start + jnp.arange(batch) < data.labels.shape[0]).astype(jnp.float32)
-        images, labels = data.images[chosen], data.labels[chosen]
+        row = state.step % data.order.shape[0]
+        chosen = jax.lax.dynamic_index_in_dim(data.order, row, keepdims=False)
+        weights = (chosen < data.labels.shape[0]).astype(jnp.float32)
+        images, labels = data.images[chosen], data.labels[chosen]  # beyond the last one, the last one
         if augmented:
             images = random_affine(
                 jax.random.fold_in(data.key, state.step),
                 images,
+                drawn=config.batch_size,
                 max_shift=config.max_shift,
                 max_scale=config.max_scale,
                 max_shear=config.max_shear,

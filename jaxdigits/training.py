@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdigits import config as configs
 from jaxdigits import dataset as datasets
 from jaxdigits import device as devices
+from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
@@ -215,9 +215,14 @@ class _Run:
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
-        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))))
+        self.mesh = meshes.make_mesh(meshes.choose(config.devices, device))
+        everywhere, shares = meshes.replicated(self.mesh), self.mesh.shape["data"]
+        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=everywhere)
         self.order_key, self.augment_key = keys(np.uint32(config.seed))
-        self._order = jax.jit(lambda key, epoch: epoch_order(key, epoch, n, config.batch_size))
+        self._order = jax.jit(
+            lambda key, epoch: epoch_order(key, epoch, n, config.batch_size, shares),
+            out_shardings=meshes.along(self.mesh, None, "data"),
+        )
         self._compile()
 
     def _compile(self) -> None:
@@ -230,18 +235,19 @@ class _Run:
         fixed = config.stem == "whitened"
         network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
         optimizer = make_optimizer(config, self.updates)
-        init = jax.jit(lambda params: init_state(params, optimizer))
-        epoch = jnp.int32(0)
-        images, labels = jax.device_put((data.train.images, data.train.labels.astype(np.int32)), self.device)
+        everywhere, epoch = meshes.replicated(self.mesh), np.int32(0)
+        init = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
+        images = meshes.resident(self.mesh, data.train.images)
+        labels = meshes.resident(self.mesh, data.train.labels.astype(np.int32))
         shapes = Data(images, labels, jax.eval_shape(self._order, self.order_key, epoch), self.augment_key)
-        state: TrainState = jax.eval_shape(init, network.shapes)
+        state: TrainState = meshes.shapes_on(everywhere, jax.eval_shape(init, network.shapes))
         any_count = platform == "cpu" or config.max_seconds is not None
         update = make_update(network, optimizer, config)
         self.executor = Executor(update, state, shapes, any_count=any_count)
         portion = 64 if platform == "cpu" else 4096
         with ThreadPoolExecutor(max_workers=3) as pool:
             compiling = pool.submit(self.executor.compile, min(self.updates_per_epoch, self.updates))
-            evaluator = pool.submit(Evaluator, network, state.params, batch_size=4096, portion=portion)
+            evaluator = pool.submit(Evaluator, network, state.params, 4096, portion, self.mesh)
             stem = None if config.stem == "random" else whitened_filters(data.train.images, sizes[0][0])
             starting = pool.submit(init, network.init(config.seed, stem))
             self.resident = shapes._replace(order=self._order(self.order_key, epoch))
@@ -275,7 +281,7 @@ class _Run:
     def _epoch(self, epoch: int, pace: Pace, on_progress: Callable[[Progress], None] | None) -> "_Sums":
         """Makes the updates of an epoch, as far as the deadline allows, and returns its sums."""
         began = time.perf_counter()
-        order = self._order(self.order_key, jnp.int32(epoch))
+        order = self._order(self.order_key, np.int32(epoch))
         self.resident = self.resident._replace(order=order)
         self.state = self.state._replace(sums=zero_sums())
         done, most = 0, min(self.updates_per_epoch, self.updates - epoch * self.updates_per_epoch)

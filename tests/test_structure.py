@@ -19,7 +19,7 @@ LAYERS = (
     {"errors"},
     {"storage", "idx"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "mesh"},
     {"dataset", "ink"},
     {"executor", "evaluate", "image"},
     {"worker"},

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 _STARTED = time.perf_counter()  # the first moment that this process can see for itself
 
@@ -37,6 +37,12 @@ class TrainArguments:
     """A config.json of an earlier run, to run again; other flags override it."""
     quiet: bool = False
     """Prints nothing but errors."""
+    coordinator: str | None = None
+    """Where process 0 of several is found, HOST:PORT; or auto, where SLURM, Open MPI or Kubernetes tell."""
+    processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +74,12 @@ def train(arguments: Sequence[str]) -> None:
     from jaxdigits import training
     from jaxdigits.report import TrainReport
 
+    if flags.coordinator is None and (flags.processes, flags.process_id) != (None, None):
+        raise UsageError("--processes and --process-id go with --coordinator")
+    if flags.coordinator is not None:
+        from jaxdigits import distributed
+
+        distributed.start(flags.coordinator, flags.processes, flags.process_id)
     with TrainReport(flags.run.epochs, quiet=flags.quiet) as report:
         result = training.train(
             flags.run,
@@ -202,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except JaxdigitsError as error:
         print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        _leave(error.exit_status)
     except KeyboardInterrupt:
         print("jaxdigits: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -212,6 +224,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _drop_output()
         print(f"jaxdigits: cannot write the output: {error.strerror or error}", file=sys.stderr)
         sys.exit(StorageError.exit_status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exits; one of several processes does not wait for the others, who may be waiting for it."""
+    if distributed := sys.modules.get("jaxdigits.distributed"):
+        distributed.give_up(status)
+    sys.exit(status)
 
 
 def _drop_output() -> None:

@@ -68,6 +68,8 @@ def start(
                 f"--coordinator auto: JAX finds no SLURM, Open MPI, Kubernetes or cloud here ({reason}); "
                 "give --coordinator HOST:PORT --processes N --process-id I"
             ) from error
+        if "RPC server" in reason:
+            reason = f"the port of --coordinator {coordinator} is taken here; give another"
         raise DeviceError(f"the processes of this training do not come together: {reason}") from error
 
 

@@ -14,6 +14,7 @@ SHORT = (
     ("ablation", "--seeds", "1"),
     ("predict_speed", "--rounds", "2"),
     ("gpu_compile", "--rounds", "1"),
+    ("scaling", "--rounds", "1"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

@@ -36,6 +36,13 @@ from jaxdigits.config import PRESETS, Preset, TrainConfig
 GPU = Literal["h100", "a100"]
 MODELS = {"h100": "NVIDIA H100 80GB HBM3", "a100": "NVIDIA A100-SXM4-80GB"}
 """As the compiler's own descriptions name them."""
+VARIABLES = {
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which asks a driver that need not be there
+    "JAX_PLATFORMS": "",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+"""The environment of a process that compiles for a GPU."""
 TRAINING_IMAGES = 60_000  # of MNIST, those held out among them
 
 LAUNCH = {"low": 1.0, "middle": 3.4, "high": 5.0}
@@ -199,17 +206,11 @@ def main(arguments: Arguments) -> None:
         print("gpu_compile is left out: jax[cuda13] is not installed; pip install '.[cuda13]', Python 3.12+")
         sys.exit(LEFT_OUT)
     code = "import sys; from benchmarks.gpu_compile import contestant; contestant(*sys.argv[1:])"
-    variables = {
-        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which asks a driver that need not be there
-        "JAX_PLATFORMS": "",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
     runs: list[dict[str, Any]] = []
     for round_ in range(arguments.rounds):
         for gpu in arguments.gpus:
             for preset in arguments.presets:
-                output, measured = protocol.run(["-c", code, gpu, preset], **variables)
+                output, measured = protocol.run(["-c", code, gpu, preset], **VARIABLES)
                 result = json.loads(output.splitlines()[-1])
                 runs.append({"gpu": gpu, "preset": preset, "round": round_} | result | measured)
                 _tell(runs[-1])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdigits import dataset
     from jaxdigits.config import PRESETS, TrainConfig
+    from jaxdigits.ensemble import Ensemble
     from jaxdigits.errors import (
         DataError,
         DeviceError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
+    from jaxdigits.many import TrainedMany, train_many
     from jaxdigits.reading import Reading, read
     from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict, predict_iter
     from jaxdigits.training import TrainResult, train
@@ -37,6 +39,9 @@ _HOMES = {
     "JaxdigitsError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Ensemble": "ensemble",
+    "TrainedMany": "many",
+    "train_many": "many",
     "Reading": "reading",
     "read": "reading",
     "Prediction": "recognizer",
@@ -54,6 +59,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DivergedError",
+    "Ensemble",
     "JaxdigitsError",
     "Prediction",
     "Predictions",
@@ -62,6 +68,7 @@ __all__ = [
     "StorageError",
     "TrainConfig",
     "TrainResult",
+    "TrainedMany",
     "UsageError",
     "dataset",
     "load",
@@ -69,6 +76,7 @@ __all__ = [
     "predict_iter",
     "read",
     "train",
+    "train_many",
 ]
 
 

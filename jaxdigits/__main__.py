@@ -37,6 +37,8 @@ class TrainArguments:
     """A config.json of an earlier run, to run again; other flags override it."""
     quiet: bool = False
     """Prints nothing but errors."""
+    profile: Path | None = None
+    """A folder for a trace of a few updates, to be read by XProf or Perfetto."""
     coordinator: str | None = None
     """Where process 0 of several is found, HOST:PORT; or auto, where SLURM, Open MPI or Kubernetes tell."""
     processes: int | None = None
@@ -87,6 +89,7 @@ def train(arguments: Sequence[str]) -> None:
             on_progress=report.on_progress,
             say=report.say,
             started=_process_start(),
+            profile=flags.profile,
         )
         report.finish(result)
 

@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-__all__ = ["random_affine"]
+__all__ = ["affine", "draw", "random_affine"]
 
 
 def random_affine(
     key: jax.Array,
     images: UInt8[Array, "batch side side 1"],
     *,
-    drawn: int | None = None,
     max_shift: float,
     max_scale: float,
     max_shear: float,
@@ -30,19 +29,32 @@ def random_affine(
     Args:
       key: a JAX random key.
       images: pixels from 0 to 255.
-      drawn: how many of them, the first ones, are mapped; by default all. What is drawn for these does
-        not depend on how many more there are.
       max_shift: the shift along each axis is uniform within this many pixels.
       max_scale: height and width are divided by factors uniform within this of 1.
       max_shear: rows slide by up to this share of their distance from the middle, columns likewise
         the other way: a rotation by so many radians, nearly.
     """
+    limits = {"max_shift": max_shift, "max_scale": max_scale, "max_shear": max_shear}
+    return affine(draw(key, len(images)), images, **limits)
+
+
+def draw(key: jax.Array, n: int) -> Float[Array, "n 5 1 1"]:
+    """What is random about the variation of `n` images: numbers from -1 to 1, five for each."""
+    return jax.random.uniform(key, (5, n, 1, 1), minval=-1.0, maxval=1.0).swapaxes(0, 1)
+
+
+def affine(
+    drawn: Float[Array, "batch 5 1 1"],
+    images: UInt8[Array, "batch side side 1"],
+    *,
+    max_shift: float,
+    max_scale: float,
+    max_shear: float,
+) -> Float[Array, "batch side side 1"]:
+    """Maps each image by the affinity that was drawn for it. Arguments as for `random_affine`."""
     batch, side = images.shape[:2]
     x = images.reshape(batch, side, side).astype(jnp.float32)
-    drawn = batch if drawn is None else drawn
-    uniform = jax.random.uniform(key, (5, drawn, 1, 1), minval=-1.0, maxval=1.0)
-    if drawn < batch:
-        uniform = jnp.pad(uniform, ((0, 0), (0, batch - drawn), (0, 0), (0, 0)))
+    uniform = drawn.swapaxes(0, 1)
     middle = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2
     if max_shear > 0:
         reach = math.ceil(max_shear * (side - 1) / 2)

@@ -18,7 +18,7 @@ from jaxdigits.errors import UsageError
 
 __all__ = ["PRESETS", "Devices", "Preset", "Stem", "TrainConfig", "from_json", "resolve", "to_json"]
 
-Preset = Literal["fast", "standard"]
+Preset = Literal["fast", "standard", "large_batch"]
 Stem = Literal["whitened", "tuned", "random"]
 Devices = int | Literal["all"] | None
 
@@ -123,6 +123,24 @@ def _check(field: str, value: Any, valid: bool, expected: str) -> None:
 
 def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
     return fewest <= len(values) <= most and all(1 <= value <= 4096 for value in values)
+
+
+def scaled_rate(learning_rate: float, batch_size: int, reference: int) -> float:
+    """The learning rate for another global batch: it grows with the square root of the batch.
+
+    The rule for Adam, whose steps are as long as its gradients are noisy (Krizhevsky 2014, "One weird trick
+    for parallelizing convolutional neural networks"; Malladi et al. 2022, "On the SDEs and scaling rules for
+    adaptive gradient algorithms"). The schedule is one of shares of the updates, and follows by itself.
+
+    Args:
+      learning_rate: for batches of `reference` images.
+      batch_size: images of an update, on all devices together.
+      reference: images of an update for which the rate was chosen.
+
+    >>> scaled_rate(0.003, 256, 64)
+    0.006
+    """
+    return learning_rate * math.sqrt(batch_size / reference)
 
 
 PRESETS: dict[str, TrainConfig] = {

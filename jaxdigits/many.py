@@ -2,8 +2,8 @@
 
 The members differ in their seed and in the numbers of `SWEPT`, which are arguments of the program: it is
 compiled once for all of them. They lie along the mesh's axis `model`. An accelerator trains all of its
-members side by side, by `vmap`: small models leave most of it idle. A CPU device trains one after another:
-side by side they fall out of its cache, and each takes twice as long. Which way it went is part of the result.
+members side by side, by `vmap`: small models leave most of it idle. A CPU has nothing idle, and trains one
+after another, which is the faster way there. Which way it went is part of the result.
 """
 
 import dataclasses
@@ -37,6 +37,8 @@ __all__ = ["SWEPT", "TrainedMany", "train_many"]
 
 SWEPT = ("seed", "learning_rate", "beta1", "beta2", "weight_decay", "label_smoothing")
 """The fields of a configuration in which members may differ."""
+
+_CPU_ABREAST = 1  # members side by side on a CPU device
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ class _Many:
         chosen = meshes.choose(config.devices, device)
         self.mesh = meshes.make_mesh(chosen, models=len(chosen))
         on_cpu = device.platform == "cpu"
-        self.abreast = 1 if on_cpu else math.ceil(len(members) / len(chosen))  # members of a device at once
+        self.abreast = _CPU_ABREAST if on_cpu else math.ceil(len(members) / len(chosen))  # on each device
         self.group = self.abreast * len(chosen)
         how = "one after another" if self.abreast == 1 else f"side by side, {self.abreast} at a time"
         several = f"{len(chosen)} devices" if len(chosen) > 1 else "one device"

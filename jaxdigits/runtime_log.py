@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["main", "told"]
 
-_CHATTER = re.compile(r"[IWE]\d{4} [\d:.]+ +\d+ (coordination_service|client|distributed|add_port)\w*\.(cc|h):\d+\] ")
+_CHATTER = re.compile(
+    r"[IWE]\d{4} [\d:.]+ +\d+ (coordination_service|client|distributed|add_port)\w*\.(cc|h):\d+\] "
+)
 _FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [\w./]+:\d+\] (.*)")
 _LOG = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ [\w./]+:\d+\] ")
 _CONTINUED = re.compile(

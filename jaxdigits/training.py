@@ -7,6 +7,7 @@ time; what each thing is, the modules that it calls know.
 import contextlib
 import dataclasses
 import math
+import os
 import platform
 import sys
 import time
@@ -23,6 +24,7 @@ from jaxdigits import config as configs
 from jaxdigits import dataset as datasets
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
+from jaxdigits import profiling
 from jaxdigits.checkpoint import Model
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
@@ -88,6 +90,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] | None = None,
     started: float | None = None,
+    profile: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> TrainResult:
     """Trains a model and leaves it, with its figures and plots, in a run folder.
@@ -99,6 +102,7 @@ def train(
         until the epoch is over.
       say: called with lines for people: the device, a cache that had to be mended.
       started: the `time.perf_counter` from which seconds count; by default now.
+      profile: a folder for a trace of a few updates behind the training: see `profiling`.
       **overrides: fields of the configuration to replace.
 
     Raises:
@@ -124,6 +128,9 @@ def train(
         clock.lap("compile")
         history = run.fit(on_epoch, on_progress)
         clock.lap("train")
+        if profile is not None:
+            profiling.profile(profile, run.executor, run.state, run.resident)
+            clock.lap("profile")
         return run.finish(history)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
@@ -242,7 +249,8 @@ class _Run:
         shapes = Data(images, labels, jax.eval_shape(self._order, self.order_key, epoch), self.augment_key)
         state: TrainState = meshes.shapes_on(everywhere, jax.eval_shape(init, network.shapes))
         any_count = platform == "cpu" or config.max_seconds is not None
-        update = make_update(network, optimizer, config)
+        share = self.mesh.shape["data"]
+        update = make_update(network, optimizer, config, 128 * share if platform == "cpu" else None)
         self.executor = Executor(update, state, shapes, any_count=any_count)
         portion = 64 if platform == "cpu" else 4096
         with ThreadPoolExecutor(max_workers=3) as pool:

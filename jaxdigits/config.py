@@ -108,7 +108,7 @@ class TrainConfig:
         _check("validation", self.validation, self.validation >= 0, "0 or more")
         _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
         several = self.devices
-        valid = several is None or several == "all" or (isinstance(several, int) and several >= 1)
+        valid = several in (None, "all") or (type(several) is int and several >= 1)
         _check("devices", several, valid, "1 or more, or all")
         most = self.max_updates
         _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
@@ -163,6 +163,15 @@ PRESETS: dict[str, TrainConfig] = {
         channels=(8, 32),
         views=1,
         validation=0,
+    ),
+    # `jaxdigits train --preset large_batch --devices all`: a batch for many devices. The rate is that of
+    # `standard`, by the rule.
+    "large_batch": TrainConfig(
+        preset="large_batch",
+        epochs=40,
+        batch_size=8192,
+        learning_rate=round(scaled_rate(3e-3, 8192, 64), 3),
+        beta2=0.95,
     ),
 }
 

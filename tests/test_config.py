@@ -56,6 +56,7 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "seed": outside_whole(0, 2**32 - 1),
     "validation": st.integers(max_value=-1),
     "device": WORDS,
+    "devices": st.integers(max_value=0) | WORDS.filter(lambda word: word != "all") | st.just(True),
     "max_updates": outside_whole(1, 2**31 - 1),
     "max_seconds": st.floats(max_value=0) | NAN | st.just(float("inf")),
 }
@@ -81,6 +82,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "data_dir": st.none() | st.text(),
     "validation": st.integers(min_value=0),
     "device": st.sampled_from(["auto", "cpu", "gpu"]),
+    "devices": st.none() | st.integers(min_value=1) | st.just("all"),
     "deterministic": st.booleans(),
     "run_dir": st.none() | st.text(),
     "max_updates": st.none() | st.integers(1, 2**31 - 1),
@@ -96,6 +98,7 @@ WRONG: dict[str, list[Any]] = {
     "str | None": [0, True, ["mnist"], {}],
     "int | None": [True, "3", 1.5, 3.0, [3], {}],
     "float | None": [True, "1", [1.0], {}],
+    "devices": [True, "some", 1.5, 0, [3], {}],
     "tuple[int, ...]": [32, "32", None, {}, [32, "64"], [32, 64.5], [True, 64], [[32, 64]], [None, 3]],
 }
 
@@ -118,6 +121,8 @@ def refused(content: str | bytes) -> str:
 
 def json_type(field: str) -> str:
     """Which of the lists in `WRONG` is a field's."""
+    if field == "devices":
+        return field
     kind = str(next(f.type for f in dataclasses.fields(TrainConfig) if f.name == field))
     kind = kind.removeprefix("<class '").removesuffix("'>")
     return "str" if "Literal" in kind or field == "preset" else kind

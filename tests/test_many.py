@@ -71,7 +71,7 @@ def test_an_ensemble_averages_probabilities(trained, mnist):
     each = [Recognizer(model).probabilities(images) for model in trained.models]
     ensemble = Ensemble(trained.models)
     np.testing.assert_allclose(ensemble.probabilities(images), np.mean(each, axis=0), atol=1e-6)
-    predicted = ensemble.predict(images)
+    predicted = ensemble.predict_all(images)
     np.testing.assert_array_equal(predicted.digits, np.mean(each, axis=0).argmax(axis=1))
     with pytest.raises(UsageError, match="at least one"):
         Ensemble([])

@@ -54,7 +54,14 @@ def assert_same(found, expected):
             np.testing.assert_allclose(found[name], array, rtol=0, atol=TOLERANCE * scale, err_msg=name)
 
 
-@pytest.mark.parametrize(("batch_size", "devices"), [(64, "1,2,4,8"), (100, "1,3,8")])
+@pytest.mark.parametrize(
+    ("batch_size", "devices"),
+    [
+        (100, "1,8"),
+        pytest.param(64, "1,2,4,8", marks=pytest.mark.slow),
+        pytest.param(1, "1,3", marks=pytest.mark.slow),
+    ],
+)
 def test_the_weights_do_not_depend_on_the_number_of_devices(tmp_path, batch_size, devices):
     finish(start(8, tmp_path / "w", devices, batch_size))
     one, *others = (np.load(tmp_path / f"w-{size}.npz") for size in devices.split(","))

@@ -164,13 +164,14 @@ PRESETS: dict[str, TrainConfig] = {
         views=1,
         validation=0,
     ),
-    # `jaxdigits train --preset large_batch --devices all`: a batch for many devices. The rate is that of
-    # `standard`, by the rule.
+    # `jaxdigits train --preset large_batch --devices all`: a batch for many devices. From the rate of
+    # `standard` the rule leads to 0.034; on held-out images 0.03 learnt as fast as any that was tried. One
+    # run, seed 0, on two CPU cores as one device: 99.56% of the test images, 106 s of training.
     "large_batch": TrainConfig(
         preset="large_batch",
-        epochs=40,
+        epochs=30,
         batch_size=8192,
-        learning_rate=round(scaled_rate(3e-3, 8192, 64), 3),
+        learning_rate=0.03,
         beta2=0.95,
     ),
 }

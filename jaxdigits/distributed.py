@@ -7,6 +7,7 @@ same, and what becomes of the others when one is lost.
 
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -30,7 +31,11 @@ _ROOM = 16_384  # bytes for what processes compare
 
 
 def start(
-    coordinator: str, processes: int | None = None, process_id: int | None = None, *, patience: int = PATIENCE
+    coordinator: str,
+    processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    patience: float = PATIENCE,
 ) -> None:
     """Joins the other processes of a training. To be called before anything else is asked of JAX.
 
@@ -59,7 +64,7 @@ def start(
     _translate_native_log(patience)
     try:
         jax.distributed.initialize(
-            **known, initialization_timeout=patience, heartbeat_timeout_seconds=HEARTBEAT
+            **known, initialization_timeout=math.ceil(patience), heartbeat_timeout_seconds=HEARTBEAT
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]

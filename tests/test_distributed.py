@@ -45,6 +45,13 @@ def join(address, processes, process_id, fields="{}", *then):
     )
 
 
+def wait_for(process):
+    """Waits until a process has joined the others."""
+    for line in process.stdout:
+        if "together" in line:
+            return
+
+
 def ends(process):
     """The status of a process, and what it said on standard error."""
     out, err = process.communicate(timeout=60)
@@ -75,9 +82,7 @@ def test_processes_that_differ_say_in_what(address):
 
 def test_a_process_that_is_killed_ends_the_other_with_a_line(address):
     lost, left = (join(address, 2, i, "{}", "stay") for i in (1, 0))
-    assert left.stdout.readline()
-    while "together" not in lost.stdout.readline():
-        pass
+    wait_for(lost)
     lost.kill()
     status, _, err = ends(left)
     lost.communicate()
@@ -89,8 +94,7 @@ def test_a_process_that_is_killed_ends_the_other_with_a_line(address):
 @pytest.mark.slow
 def test_a_process_that_falls_silent_ends_the_other_in_time(address):
     lost, left = (join(address, 2, i, "{}", "stay") for i in (1, 0))
-    while "together" not in lost.stdout.readline():
-        pass
+    wait_for(lost)
     lost.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     status, _, err = ends(left)

@@ -117,10 +117,9 @@ def _translate_native_log(patience: float) -> None:
     """Sends what native code writes to standard error through `runtime_log`; Python's own stays as it is."""
     package = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    waited = f" within {max(patience, HEARTBEAT):g} s"
     sys.stderr.flush()
     filtering = subprocess.Popen(  # noqa: S603  # this library's own module
-        [sys.executable, "-P", "-m", "jaxdigits.runtime_log", waited.strip()],
+        [sys.executable, "-P", "-m", "jaxdigits.runtime_log", f"{patience:g}", f"{HEARTBEAT:g}"],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=2,
@@ -198,12 +197,16 @@ def one_line() -> Iterator[None]:
 
 
 def give_up(status: int) -> NoReturn:
-    """Ends this process at once where there are others, which cannot be waited for."""
+    """Ends this process at once where there are others, which cannot be waited for.
+
+    It has told why; what the runtime has to say of its end is of no more use.
+    """
     if not jax.distributed.is_initialized():
         sys.exit(status)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if first():  # on whom the others depend, so that they can tell of the same error themselves
         time.sleep(0.5)
     os._exit(status)

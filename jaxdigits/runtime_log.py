@@ -24,12 +24,13 @@ _CONTINUED = re.compile(
 )
 
 
-def told(lines: Iterable[str], seconds: str = "") -> Iterator[str]:
+def told(lines: Iterable[str], patience: str, heartbeat: str) -> Iterator[str]:
     """The lines as they are, but for those of the distributed runtime: of them, only why it ends the process.
 
     Args:
       lines: of a log, without their ends.
-      seconds: how long the runtime waits for a sign of life, in words.
+      patience: how many seconds the runtime waits for processes to come.
+      heartbeat: for how many it does without a sign of life.
     """
     dropping, ended, unhealthy, reason = False, False, "", ""
     for line in lines:
@@ -45,18 +46,18 @@ def told(lines: Iterable[str], seconds: str = "") -> Iterator[str]:
             dropping = False
             yield line
     if ended:
-        yield f"jaxdigits: {_cause(reason, unhealthy.strip(', '), seconds)}"
+        yield f"jaxdigits: {_cause(reason, unhealthy.strip(', '), patience, heartbeat)}"
 
 
-def _cause(reason: str, process: str, seconds: str) -> str:
+def _cause(reason: str, process: str, patience: str, heartbeat: str) -> str:
     """Why the runtime ended the process, from what it said."""
     if "incarnation" in reason or "ALREADY_EXISTS" in reason:
         return "two processes have the same --process-id, or one was started again; give each its own, from 0"
     if "RegisterTask" in reason:
-        return f"not all of --processes came together{seconds}; start each, with a --process-id of its own"
+        return f"not all of --processes came together within {patience} s; start each, with a --process-id of its own"
     if "unhealthy" in reason or process:
         who = f"process {process}" if process else "another process"
-        return f"{who} of this training has given no sign of life{seconds}; ended"
+        return f"{who} of this training has given no sign of life within {heartbeat} s; ended"
     if "UNAVAILABLE" in reason or "PollForError" in reason:
         return "the coordinator, process 0 of this training, is gone; ended"
     return f"JAX's distributed runtime has ended this process: {reason}"
@@ -66,7 +67,7 @@ def main() -> None:
     """Reads a log on standard input until its writer ends, and tells it on standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever writes ends this, by ending
     sys.stdin.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    for line in told((line.rstrip("\n") for line in sys.stdin), "".join(f" {word}" for word in sys.argv[1:])):
+    for line in told((line.rstrip("\n") for line in sys.stdin), *sys.argv[1:3]):
         print(line, flush=True)
 
 

@@ -58,6 +58,8 @@ def start(
         known = _checked(coordinator, processes, process_id)
         if process_id:
             _wait_for(coordinator, patience)
+        else:
+            _refuse_taken(coordinator)
     elif processes is not None or process_id is not None:
         raise UsageError("--coordinator auto finds out --processes and --process-id; leave them out")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -73,8 +75,6 @@ def start(
                 f"--coordinator auto: JAX finds no SLURM, Open MPI, Kubernetes or cloud here ({reason}); "
                 "give --coordinator HOST:PORT --processes N --process-id I"
             ) from error
-        if "RPC server" in reason:
-            reason = f"the port of --coordinator {coordinator} is taken here; give another"
         raise DeviceError(f"the processes of this training do not come together: {reason}") from error
 
 
@@ -111,6 +111,20 @@ def _wait_for(coordinator: str, patience: float) -> None:
         f"the coordinator {coordinator} cannot be reached within {patience:g} s: {reason}; start process 0 "
         "there, and see that the port is open"
     )
+
+
+def _refuse_taken(coordinator: str) -> None:
+    """Makes sure that the coordinator can have its port: where it cannot, JAX may crash."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        address = ("", int(coordinator.rpartition(":")[2]))
+        socket.create_server(address, family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceError(
+            f"process 0 cannot have the port of --coordinator {coordinator}: {reason}; give another"
+        ) from error
 
 
 def _translate_native_log(patience: float) -> None:

@@ -54,7 +54,9 @@ def _cause(reason: str, process: str, patience: str, heartbeat: str) -> str:
     if "incarnation" in reason or "ALREADY_EXISTS" in reason:
         return "two processes have the same --process-id, or one was started again; give each its own, from 0"
     if "RegisterTask" in reason:
-        return f"not all of --processes came together within {patience} s; start each, with a --process-id of its own"
+        return (
+            f"not all of --processes came together within {patience} s; start each, with its own --process-id"
+        )
     if "unhealthy" in reason or process:
         who = f"process {process}" if process else "another process"
         return f"{who} of this training has given no sign of life within {heartbeat} s; ended"

@@ -13,8 +13,21 @@ SHORT = (
     ("time_to_accuracy", "--seeds", "2"),
     ("ablation", "--seeds", "1"),
     ("predict_speed", "--rounds", "2"),
+    ("corruptions", "--images", "200"),
+    ("outliers", "--count", "20"),
+    ("pages", "--pages", "10"),
+    ("fuzz_pictures", "--count", "500"),
+    ("mutations", "--scale", "0.02"),
+    ("soak", "--trainings", "5", "--predictions", "5000"),
     ("gpu_compile", "--rounds", "1"),
     ("scaling", "--rounds", "1"),
+    (
+        *("handwriting", "--train", "fast", "--clean", "1000", "--corrupted", "100"),
+        *("--pages", "10", "--pictures", "10", "--non-digits", "50"),
+    ),
+    ("checkpoints", "--turns", "1", "--epochs", "2"),
+    ("kills", "--kills", "3"),
+    ("faults", "--every", "20"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

@@ -76,7 +76,7 @@ def mutated(files: list[bytes], count: int, seed: int = 0) -> Iterator[bytes]:
     for _ in range(count):
         data = bytearray(files[random.integers(len(files))])
         for _ in range(random.geometric(0.7)):
-            _mutate(data, files, random)
+            mutate(data, files, random)
         yield _with_checksums(bytes(data)) if random.random() < 0.7 else bytes(data)
 
 
@@ -94,7 +94,7 @@ def _with_checksums(data: bytes) -> bytes:
     return bytes(result)
 
 
-def _mutate(data: bytearray, files: list[bytes], random: np.random.Generator) -> None:
+def mutate(data: bytearray, files: list[bytes], random: np.random.Generator) -> None:
     """Changes a file in one way."""
     size = len(data)
     if size < 2:

@@ -10,6 +10,7 @@ prepared, nothing compiled. Warm runs find both. The test split is read once in 
 import dataclasses
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ class Arguments:
     """Cold runs, with seeds from 0."""
 
 
-def train(preset: str, *flags: str, seed: int, cache: Path) -> dict[str, Any]:
+def train(
+    preset: str, *flags: str, seed: int, cache: Path, look: Callable[[Path], object] = lambda _: None
+) -> dict[str, Any]:
     """One training in a fresh process: its summary, its history and what the system measured.
 
     Args:
@@ -39,6 +42,7 @@ def train(preset: str, *flags: str, seed: int, cache: Path) -> dict[str, Any]:
       *flags: further flags of `train.py`.
       seed: of the run.
       cache: the folder of prepared data and compiled programs.
+      look: is given the run's folder before that is removed.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -47,6 +51,7 @@ def train(preset: str, *flags: str, seed: int, cache: Path) -> dict[str, Any]:
         _, measured = protocol.run(command, JAXDIGITS_CACHE=str(cache))
         summary = json.loads((run / "summary.json").read_text())
         lines = (run / "metrics.jsonl").read_text().splitlines()
+        look(run)
     return summary | measured | {"history": [json.loads(line) for line in lines]}
 
 

@@ -1,8 +1,9 @@
 """How well a model tells that something is no digit: a score per image, on digits and on what is none.
 
 Claim: for each kind of thing that is no digit, the area under the ROC curve of the score against MNIST's
-test digits, and the share that is refused by a threshold that refuses 1% of those digits. The images are
-those of `nondigits`, which are made for this measurement alone.
+test digits, the share that is refused by a threshold that refuses 1% of those digits, and the share that
+the model refuses by itself, with the threshold that was chosen in training and for whatever other reason.
+The images are those of `nondigits`, which are made for this measurement alone.
 
     python -m benchmarks.outliers [--model PATH] [--count N] [--out FILE.json]
 """
@@ -15,27 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from benchmarks import protocol
 from benchmarks.nondigits import KINDS
 from jaxdigits.errors import DataError, JaxdigitsError, UsageError
+from jaxdigits.rejection import fit_threshold
 from jaxdigits.storage import write_json
 
 if TYPE_CHECKING:
     from jaxdigits.recognizer import Recognizer
 
-__all__ = ["KINDS", "auroc", "measure", "refused_at", "score"]
-
-Images = UInt8[np.ndarray, "n 28 28 1"]
-
-_BATCH = 1000  # images to a call of the network, which is given all views of them at once
-
-
-def score(recognizer: "Recognizer", images: Images) -> Float[np.ndarray, " n"]:
-    """How much each image is a digit, more being more: the largest probability of a class."""
-    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([recognizer.probabilities(part).max(axis=1) for part in parts])
+__all__ = ["KINDS", "auroc", "measure", "refused_at"]
 
 
 def auroc(scores_in: Float[np.ndarray, " n"], scores_out: Float[np.ndarray, " m"]) -> float:
@@ -61,10 +53,7 @@ def refused_at(
       UsageError: there are no scores on one side, or the share is not from 0 to below 1.
     """
     _some(scores_in, scores_out)
-    if not 0 <= share < 1:
-        raise UsageError(f"the share is {share}; expected 0 to below 1")
-    threshold = np.sort(scores_in)[int(share * len(scores_in))]
-    return float(np.mean(scores_out < threshold))
+    return float(np.mean(scores_out < fit_threshold(scores_in, share)))
 
 
 def _some(*scores: np.ndarray) -> None:
@@ -86,7 +75,9 @@ class Arguments:
     """The JSON file to write; by default one of this Python's version in benchmarks/results."""
 
 
-def measure(reader: "Recognizer", count: int, seed: int, say: Callable[[str], Any]) -> list[dict[str, Any]]:
+def measure(
+    reader: "Recognizer", count: int, seed: int, say: Callable[[str], Any]
+) -> tuple[list[dict[str, Any]], float]:
     """How the scores of outliers compare with those of MNIST's test digits.
 
     Args:
@@ -96,7 +87,8 @@ def measure(reader: "Recognizer", count: int, seed: int, say: Callable[[str], An
       say: is told which kind is left out, its images not being on this machine, and why.
 
     Returns:
-      Per kind its `kind`, `n`, `auroc`, share `refused` where 1% of the digits are, and `median_score`.
+      Per kind its `kind`, `n`, `auroc`, share `refused` where 1% of the digits are, share that the model
+      refuses by itself, `refused_by_model`, and `median_score`; and the share of the digits that it refuses.
 
     Raises:
       UsageError: there would be no images, or the seed is negative.
@@ -105,7 +97,7 @@ def measure(reader: "Recognizer", count: int, seed: int, say: Callable[[str], An
 
     if count < 1 or seed < 0:
         raise UsageError(f"--count is {count}, --seed {seed}; expected at least 1 image and a seed from 0")
-    digits = score(reader, dataset.load("mnist").test.images)
+    digits = reader.predict_all(dataset.load("mnist").test.images, raw=True)
     runs: list[dict[str, Any]] = []
     for kind, make in KINDS.items():
         try:
@@ -113,10 +105,15 @@ def measure(reader: "Recognizer", count: int, seed: int, say: Callable[[str], An
         except DataError as error:
             say(f"{kind} left out: {error}")
             continue
-        scores = score(reader, images)
-        figures = {"auroc": auroc(digits, scores), "refused": refused_at(digits, scores)}
-        runs.append({"kind": kind, "n": len(images), **figures, "median_score": float(np.median(scores))})
-    return runs
+        found = reader.predict_all(images, raw=True)
+        figures = {
+            "auroc": auroc(digits.scores, found.scores),
+            "refused": refused_at(digits.scores, found.scores),
+            "refused_by_model": float(found.rejected.mean()),
+            "median_score": float(np.median(found.scores)),
+        }
+        runs.append({"kind": kind, "n": len(images), **figures})
+    return runs, float(digits.rejected.mean())
 
 
 def main(arguments: Arguments) -> None:
@@ -130,18 +127,26 @@ def main(arguments: Arguments) -> None:
     device.enable_compilation_cache()
     console = Console(width=80)
     reader = recognizer.load(arguments.model)
-    runs = measure(reader, arguments.count, arguments.seed, lambda line: console.print(line, soft_wrap=True))
+    runs, digits_refused = measure(
+        reader, arguments.count, arguments.seed, lambda line: console.print(line, soft_wrap=True)
+    )
+    means = {
+        name: float(np.mean([run[name] for run in runs])) for name in ("auroc", "refused", "refused_by_model")
+    }
     summary: dict[str, Any] = {
         "seed": arguments.seed,
         "model": "packaged" if arguments.model is None else arguments.model.resolve().name,
-        "auroc": float(np.mean([run["auroc"] for run in runs])),
-        "refused": float(np.mean([run["refused"] for run in runs])),
+        "threshold": reader.model.threshold,
+        **means,
+        "digits_refused_by_model": digits_refused,
     }
-    table = Table("no digits", "images", "AUROC", "refused, of digits 1%", "median score")
+    table = Table("no digits", "images", "AUROC", "refused, of digits 1%", "by the model", "median score")
     for run in runs:
-        figures = f"{run['auroc']:.2%}", f"{run['refused']:.2%}", f"{run['median_score']:.3f}"
-        table.add_row(run["kind"], f"{run['n']:,}", *figures, end_section=run is runs[-1])
-    table.add_row("mean", "", f"{summary['auroc']:.2%}", f"{summary['refused']:.2%}", "")
+        shares = (f"{run[name]:.2%}" for name in means)
+        last = run is runs[-1]
+        table.add_row(run["kind"], f"{run['n']:,}", *shares, f"{run['median_score']:.2f}", end_section=last)
+    table.add_row("mean", "", *(f"{share:.2%}" for share in means.values()), "")
+    table.add_row("digits", "", "", "", f"{digits_refused:.2%}", "")
     console.print(table)
     if arguments.out is None:
         print(protocol.save("outliers", runs, arguments.count, **summary))

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import handwriting_report
 from benchmarks.protocol import RESULTS
 from jaxdigits.storage import atomic_write
 
@@ -24,6 +25,8 @@ def results(name: str) -> list[dict[str, Any]]:
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
+    if not rows:
+        return "No result yet."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -136,6 +139,29 @@ def ablation() -> str:
     return table(head, rows)
 
 
+def ablation_robust() -> str:
+    """What each group of the preset's augmentation is worth, a training a line."""
+    rows, figures = [], ("validation_accuracy", "corruption_error", "refused")
+    for result in results("ablation-robust"):
+        for name, rung in result["summary"]["rungs"].items():
+            shares = (number(rung[figure], ".2f", 100) for figure in figures)
+            epochs = f"{result['summary']['epochs']} epochs, {where(result)}"
+            rows.append([epochs, name, *shares, number(rung["train_seconds"], ".0f")])
+    head = ["", "rung", "validation accuracy, %", "corruption error, %", "no digits refused, %"]
+    return table([*head, "training, s"], rows)
+
+
+def handwriting() -> str:
+    """Everything of the handwriting benchmark, a table a topic."""
+    parts = []
+    for result in results("handwriting"):
+        counts = result["summary"]["counts"]
+        parts.append(f"{where(result)}; {', '.join(f'{name} {n:,}' for name, n in counts.items())}.")
+        for title, head, rows, _ in handwriting_report.tables(result["runs"]):
+            parts.append(f"**{title}**\n\n{table(head, rows)}")
+    return "\n\n".join(parts) or "No result yet."
+
+
 def predict_speed() -> str:
     """Prediction: whole processes, single pictures and batches, and what was set as a goal."""
     rows, goals = [], []
@@ -246,6 +272,78 @@ def _h100(found: dict[str, Any]) -> list[str]:
     return [programs, table(head, rows), f"A model, nothing of it was run. Assumed: {said}."]
 
 
+def corruptions() -> str:
+    """The error under each corruption, a line a model."""
+    rows, names = [], []
+    for result in results("corruptions"):
+        for run in result["runs"]:
+            names = names or [name.replace("_", " ") for name in run["errors"]]
+            errors = [run["clean_error"], *run["errors"].values(), run["mean_error"]]
+            rows.append(
+                [where(result), f"`{run['model']}`", f"{result['n']:,}", *(f"{e:.1%}" for e in errors)]
+            )
+    return table(["", "model", "images", "clean", *names, "mean of 15"], rows)
+
+
+def outliers() -> str:
+    """How well digits are told from what is none."""
+    rows = []
+    for result in results("outliers"):
+        for run in result["runs"]:
+            figures = [f"{run['auroc']:.2%}", f"{run['refused']:.2%}", f"{run['median_score']:.3f}"]
+            rows.append([where(result), run["kind"], f"{run['n']:,}", *figures])
+    return table(["", "no digits", "images", "AUROC", "refused, of digits 1%", "median score"], rows)
+
+
+def pages() -> str:
+    """What was right of pages of several digits."""
+    rows = []
+    for result in results("pages"):
+        for name, words in (("all", "all"), ("apart", "those where nothing touches")):
+            parts = result["summary"][name]
+            cells = [
+                "{:.2%} ({:.2%} to {:.2%}) of {:,}".format(part["share"], *part["interval"], part["n"])
+                for part in (parts["digits"], parts["five_digit_numbers"])
+            ]
+            seconds = number(result["summary"]["seconds_per_page"], ".0f", 1000) if name == "all" else ""
+            rows.append([where(result), words, *cells, seconds])
+    return table(["", "pages", "digits right (95%)", "five-digit numbers right (95%)", "ms a page"], rows)
+
+
+def fuzz_pictures() -> str:
+    """What became of damaged pictures."""
+    rows = []
+    for result in results("fuzz_pictures"):
+        for run in result["runs"]:
+            counts = [f"{run[name]:,}" for name in ("files", "read", "blank", "refused")]
+            slowest, memory = f"{run['slowest_seconds']:.3f}", f"{run['peak_memory_mib']:.0f}"
+            rows.append([where(result), *counts, f"{len(run['tracebacks'])}", slowest, memory])
+    return table(["", "files", "read", "blank", "refused", "tracebacks", "slowest, s", "peak, MiB"], rows)
+
+
+def mutations() -> str:
+    """What every reader made of hostile input."""
+    rows = []
+    for result in results("mutations"):
+        for run in result["runs"]:
+            counts = [f"{run[name]:,}" for name in ("inputs", "read", "refused")]
+            memory = f"{run['grew_mebibytes']:.0f} of {run['bound_mebibytes']}"
+            offences, slowest = f"{len(run['offences'])}", f"{run['slowest_seconds']:.3f}"
+            rows.append([where(result), run["reader"], *counts, offences, slowest, memory])
+    return table(["", "reader", "inputs", "read", "refused", "offences", "slowest, s", "MiB more, of"], rows)
+
+
+def soak() -> str:
+    """Whether a process grows."""
+    rows = []
+    for result in results("soak"):
+        for run in result["runs"]:
+            grew = run["grew"]
+            cells = [f"{grew['mebibytes']:+.1f}", f"{grew['files']:+.0f}", f"{grew['threads']:+.0f}"]
+            rows.append([where(result), f"{run['n']:,} {run['work']}", f"{run['seconds']:,.0f}", *cells])
+    return table(["", "", "seconds", "memory, MiB", "open files", "threads"], rows)
+
+
 def hardware() -> str:
     """The machine of the newest result."""
     newest = max(
@@ -330,19 +428,35 @@ def plot_limit() -> None:
     _save(figure, "limit.png")
 
 
+def plot_handwriting() -> None:
+    """The newest Python's figures of the handwriting benchmark."""
+    for result in results("handwriting")[-1:]:
+        handwriting_report.plot(result["runs"], RESULTS / "handwriting.png")
+
+
+SECTIONS = (
+    hardware,
+    limit,
+    one_minute,
+    time_to_accuracy,
+    ablation,
+    ablation_robust,
+    predict_speed,
+    handwriting,
+    corruptions,
+    outliers,
+    pages,
+    fuzz_pictures,
+    mutations,
+    soak,
+    gpu_compile,
+)  # what README.md has a place for
+
+
 def main() -> None:
     """Writes the tables into README.md, and the plots."""
     text = README.read_text("utf-8")
-    for make in (
-        hardware,
-        limit,
-        one_minute,
-        time_to_accuracy,
-        ablation,
-        predict_speed,
-        gpu_compile,
-        scaling,
-    ):
+    for make in SECTIONS:
         pattern = rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)"
         content = make()
         text = re.sub(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text, flags=re.S)
@@ -350,6 +464,7 @@ def main() -> None:
         file.write(text.encode())
     plot_accuracy()
     plot_limit()
+    plot_handwriting()
 
 
 if __name__ == "__main__":

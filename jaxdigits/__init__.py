@@ -24,8 +24,9 @@ if TYPE_CHECKING:
         UsageError,
     )
     from jaxdigits.many import TrainedMany, train_many
+    from jaxdigits.predictions import Prediction, Predictions
     from jaxdigits.reading import Reading, read
-    from jaxdigits.recognizer import Prediction, Predictions, Recognizer, load, predict, predict_iter
+    from jaxdigits.recognizer import Recognizer, load, predict, predict_iter
     from jaxdigits.training import TrainResult, train
 
 __version__ = "0.1.0"
@@ -42,10 +43,10 @@ _HOMES = {
     "Ensemble": "ensemble",
     "TrainedMany": "many",
     "train_many": "many",
+    "Prediction": "predictions",
+    "Predictions": "predictions",
     "Reading": "reading",
     "read": "reading",
-    "Prediction": "recognizer",
-    "Predictions": "recognizer",
     "Recognizer": "recognizer",
     "load": "recognizer",
     "predict": "recognizer",

@@ -2,6 +2,7 @@
 
 jaxdigits train [FLAGS]
 jaxdigits predict PICTURE... [FLAGS]
+jaxdigits doctor [FLAGS]
 """
 
 import contextlib
@@ -16,14 +17,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
+from jaxdigits import interrupts
+
 _STARTED = time.perf_counter()  # the first moment that this process can see for itself
+if __name__ == "__main__":  # before anything slow is imported; `console` does it for the other ways to here
+    interrupts.leave_at_once()
 
 import tyro  # noqa: E402
 
+from jaxdigits import resume as resumes  # noqa: E402
 from jaxdigits.config import PRESETS, TrainConfig, from_json  # noqa: E402
-from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError  # noqa: E402
+from jaxdigits.errors import (  # noqa: E402
+    DataError,
+    JaxdigitsError,
+    StorageError,
+    UsageError,
+    in_one_line,
+)
 
-__all__ = ["main", "predict", "train"]
+__all__ = ["doctor", "main", "predict", "train"]
 
 Arguments = TypeVar("Arguments")
 
@@ -49,7 +61,7 @@ class TrainArguments:
 
 @dataclasses.dataclass(frozen=True)
 class PredictArguments:
-    """Reads the digit in each picture: prints the file, the digit and its probability."""
+    """Reads the digit in each picture: prints the file, the digit and its probability, or why not."""
 
     pictures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
     """Picture files, folders of them, patterns such as 'scans/*.png', or - for standard input; one digit in
@@ -58,6 +70,10 @@ class PredictArguments:
     """A run folder or a model file; by default the model that comes with the package."""
     json: bool = False
     """Prints a JSON object per picture, with all probabilities."""
+    csv: bool = False
+    """Prints the same as a table in CSV, with a header line."""
+    top: int | None = None
+    """Lists so many of the most probable digits."""
     invert: Literal["auto", "yes", "no"] = "auto"
     """Whether the ink is darker than the paper: found out for each picture, yes, or no."""
     raw: bool = False
@@ -70,9 +86,18 @@ class PredictArguments:
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DoctorArguments:
+    """Looks whether all is there that a training and a prediction need, and tries both."""
+
+    json: bool = False
+    """Prints one JSON object."""
+
+
 def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
-    flags = _parse(TrainArguments, arguments, "train", _defaults(arguments))
+    default = _defaults(arguments)
+    flags = _parse(TrainArguments, arguments, "train", default)
     from jaxdigits import training
     from jaxdigits.report import TrainReport
 
@@ -82,9 +107,12 @@ def train(arguments: Sequence[str]) -> None:
         from jaxdigits import distributed
 
         distributed.start(flags.coordinator, flags.processes, flags.process_id)
-    with TrainReport(flags.run.epochs, quiet=flags.quiet) as report:
+    config = flags.run
+    if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
+        config = dataclasses.replace(config, resume=default.run.resume, run_dir=None)
+    with TrainReport(config.epochs, quiet=flags.quiet) as report:
         result = training.train(
-            flags.run,
+            config,
             on_epoch=report.on_epoch,
             on_progress=report.on_progress,
             say=report.say,
@@ -95,8 +123,8 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _defaults(arguments: Sequence[str]) -> TrainArguments:
-    """The values that flags start from: those of `--config`, else of `--preset`, else the standard ones."""
-    given = {"--preset": "", "--config": ""}
+    """The values that flags start from: the run's to `--resume`, or those of `--config`, or of a preset."""
+    given = {"--preset": "", "--config": "", "--resume": "", "--run-dir": ""}
     for flag, value in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, attached = flag.partition("=")
         if name in given:
@@ -104,7 +132,13 @@ def _defaults(arguments: Sequence[str]) -> TrainArguments:
     if given["--config"]:
         if given["--preset"]:
             raise UsageError("--config and --preset each name all values; give one of them")
+        if given["--resume"]:
+            raise UsageError("--resume goes on with the configuration of the run; leave out --config")
         return TrainArguments(from_json(given["--config"]))
+    if given["--resume"]:
+        run = resumes.find(given["--resume"], given["--run-dir"] or None)
+        if run:
+            return TrainArguments(resumes.begun_with(run))
     return TrainArguments(PRESETS.get(given["--preset"] or "standard", PRESETS["standard"]))
 
 
@@ -118,22 +152,37 @@ def _process_start() -> float:
     return _STARTED
 
 
+@interrupts.unwinding()
 def predict(arguments: Sequence[str]) -> None:
     """`jaxdigits predict`."""
     flags = _parse(PredictArguments, arguments, "predict", None)
     if not flags.pictures:
         raise UsageError("predict needs at least one picture; see jaxdigits predict --help")
+    if flags.json and flags.csv:
+        raise UsageError("--json and --csv each name a form of the output; give one of them")
+    if flags.top is not None and flags.top < 1:
+        raise UsageError(f"--top is {flags.top}; expected at least 1")
+    if flags.number and (flags.json or flags.csv or flags.top or flags.raw or flags.show_preprocessed):
+        raise UsageError("--number goes with none of --json, --csv, --top, --raw and --show-preprocessed")
+    if flags.raw and flags.invert != "auto":
+        raise UsageError("--raw takes a picture as it is: give it without --invert")
     from jaxdigits import device, recognizer
     from jaxdigits.prediction_report import PredictionReport
+    from jaxdigits.sources import sources
 
     device.select(flags.device)
     device.enable_compilation_cache()
     if flags.number:
         _read_numbers(flags)
         return
-    with PredictionReport(flags.pictures, as_json=flags.json, strip=flags.show_preprocessed) as report:
-        predictions = recognizer.load(flags.model).predict_iter(
-            list(flags.pictures),
+    reader = recognizer.load(flags.model)
+    pictures = list(sources(list(flags.pictures)))
+    form = "json" if flags.json else "csv" if flags.csv else "text"
+    classes = len(reader.model.class_names)
+    strip = flags.show_preprocessed
+    with PredictionReport(pictures, classes, form=form, top=flags.top, strip=strip) as report:
+        predictions = reader.predict_iter(
+            pictures,
             invert={"auto": "auto", "yes": True, "no": False}[flags.invert],
             raw=flags.raw,
             on_error=report.on_error,
@@ -147,8 +196,6 @@ def predict(arguments: Sequence[str]) -> None:
 
 def _read_numbers(flags: PredictArguments) -> None:
     """Prints the numbers in each picture, a line of writing a line."""
-    if flags.json or flags.raw or flags.show_preprocessed:
-        raise UsageError("--number goes with none of --json, --raw and --show-preprocessed")
     from jaxdigits.reading import read
     from jaxdigits.recognizer import load
     from jaxdigits.sources import sources
@@ -159,13 +206,22 @@ def _read_numbers(flags: PredictArguments) -> None:
         try:
             print(read(source.load().pixels, recognizer, invert=invert).text)
         except DataError as error:  # the other pictures are read all the same
-            print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
             failed = True
     if failed:
         sys.exit(DataError.exit_status)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict}
+def doctor(arguments: Sequence[str]) -> None:
+    """`jaxdigits doctor`."""
+    flags = _parse(DoctorArguments, arguments, "doctor", None)
+    from jaxdigits.doctor import report
+
+    if status := report(as_json=flags.json):
+        sys.exit(status)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "predict": predict, "doctor": doctor}
 
 
 def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, default: Any) -> Arguments:
@@ -177,22 +233,53 @@ def _parse(kind: type[Arguments], arguments: Sequence[str], command: str, defaul
     except SystemExit as stop:
         if stop.code in (0, None):  # it was --help
             raise
-        raise UsageError(f"{_one_line(complaint.getvalue())}; see jaxdigits {command} --help") from None
+        raise UsageError(
+            f"{_explained(complaint.getvalue(), kind)}; see jaxdigits {command} --help"
+        ) from None
 
 
-def _one_line(box: str) -> str:
-    """The message in the box that tyro draws around it, and the flag that it thinks was meant."""
-    lines = [re.sub(r"^[│|]|[│|]$", "", line).strip() for line in box.splitlines()]
+def _explained(box: str, kind: type[Any]) -> str:
+    """What tyro complains of, in words that say what was expected."""
+    message = _message(box)
+    if found := re.match(r"Unrecognized options: ([^,]+)", message):
+        unknown = found[1].partition("=")[0]
+        if not unknown.startswith("-"):
+            return f"there is nothing to be done with {unknown!r}: no flag takes it"
+        near = difflib.get_close_matches(unknown, _flags(kind), n=1)
+        return f"there is no flag {unknown}" + (f"; did you mean {near[0]}?" if near else "")
+    if found := re.match(r"invalid choice '(.*)' for argument '(.*)'. Expected one of \((.*)\)", message):
+        choices = re.findall(r"'(.*?)'", found[3])
+        near = difflib.get_close_matches(found[1], choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        expected = " or ".join([", ".join(choices[:-1]), choices[-1]])
+        return f"{found[2]} is {found[1]!r}; expected {expected}{hint}"
+    if found := re.match(r"Missing value for argument '([^']*)'", message):
+        return f"{found[1].partition('/')[0]} lacks its value"
+    if found := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: ('.*')", message):
+        expected = "a whole number" if found[2] == "int" else "a number"
+        return f"{found[1]} is {found[3]}; expected {expected}"
+    return message
+
+
+def _flags(kind: type[Any]) -> list[str]:
+    """The flags of a command."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    if "run" in names:  # a configuration, whose fields are flags too
+        names += [field.name for field in dataclasses.fields(TrainConfig)]
+    return [f"--{name.replace('_', '-')}" for name in names if name not in ("run", "pictures")]
+
+
+def _message(box: str) -> str:
+    """The message in the box that tyro draws around it; without the characters for one, below its title."""
     parts: list[list[str]] = [[]]
-    for line in lines:
-        if re.match(r"[╭╰─]", line):
+    for line in box.splitlines():
+        line = re.sub(r"^[│|]|[│|]$", "", line).strip()
+        if re.match(r"[╭╰─]|-{5}", line):
             parts.append([])
         elif line:
             parts[-1].append(line)
-    parts = [part for part in parts if part]
-    message = " ".join(parts[0]) if parts else "the flags cannot be understood"
-    meant = re.search(r"Perhaps you meant:?\s*(--[\w-]+)", " ".join(" ".join(part) for part in parts))
-    return f"{message}; did you mean {meant[1]}?" if meant else message
+    texts = [" ".join(part) for part in parts if part]
+    return "".join(texts[:1] if "╭" in box else texts[1:2]) or "the flags cannot be understood"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -216,11 +303,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[arguments[0]](arguments[1:])
         sys.stdout.flush()
     except JaxdigitsError as error:
-        print(f"jaxdigits: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
         _leave(error.exit_status)
-    except KeyboardInterrupt:
-        print("jaxdigits: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print(f"jaxdigits: {stop or 'interrupted'}", file=sys.stderr)
+        _leave(stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         _drop_output()
     except OSError as error:

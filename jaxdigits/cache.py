@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdigits.errors import StorageError
-from jaxdigits.storage import sha256, write_json
+from jaxdigits.storage import read_bounded, sha256, write_json
 
 __all__ = ["DAMAGE", "contents", "install", "intact"]
 
@@ -27,6 +28,8 @@ DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, Recursion
 """What reading the `contents` of a damaged folder may raise."""
 
 _SUMS = "sha256.json"
+_SUMS_LARGEST = 2**20  # bytes: a folder has some ten files
+_LARGEST = 2**32  # bytes of a file: five times EMNIST's largest
 _STALE = 24 * 3600  # seconds until a temporary folder counts as left behind: longer than any download
 
 
@@ -36,14 +39,24 @@ def contents(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     Raises:
       DAMAGE: the folder or a file in it is not there, or not as it was written.
     """
-    sums = json.loads((folder / _SUMS).read_bytes())
+    _size(folder, _SUMS)
+    sums = json.loads(read_bounded(folder / _SUMS, _SUMS_LARGEST))
     for file, (size, digest) in sums.items():
-        if (folder / file).stat().st_size != size:  # looked at first: it may have grown beyond memory
+        if _size(folder, file) != size or size > _LARGEST:  # looked at first: it may be beyond memory
             raise ValueError(file)
         content = np.fromfile(folder / file, np.uint8)
         if hashlib.sha256(content.data).hexdigest() != digest:
             raise ValueError(file)
         yield file, content
+
+
+def _size(folder: Path, file: str) -> int:
+    """Bytes of a regular file within a folder; of any other, such as a pipe or what a link leads to, none."""
+    path = folder / file
+    status = path.lstat()
+    if not path.resolve().is_relative_to(folder.resolve()) or not stat.S_ISREG(status.st_mode):
+        raise ValueError(file)
+    return status.st_size
 
 
 def intact(folder: Path) -> bool:

@@ -7,6 +7,7 @@ everything is checked before it is believed: a file can at worst be refused.
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ import numpy as np
 
 from jaxdigits.errors import DataError
 from jaxdigits.model import Form, Network, Params, build
-from jaxdigits.storage import atomic_write
+from jaxdigits.storage import atomic_write, read_bounded
 
 __all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
 
 MODEL_FILE = "model.safetensors"  # its name in a run folder
-_FORMAT = 1  # of the metadata; a reader refuses what it does not know
+_FORMAT = 2  # of the metadata; a reader refuses what it does not know, but still reads 1
 _LARGEST = 2**30  # bytes: a model file above this is refused unread
+_LARGEST_HEADER = 2**20  # bytes: ours have some 3,000; parsed, JSON takes many times its size
+_LONGEST_NAME = 100  # characters of a class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +42,9 @@ class Model:
       dataset: the data set that it was trained on.
       config: the configuration of its training, as `config.json` has it.
       figures: what was measured of it, as in `summary.json`.
+      none_class: whether its network has one more output than it has classes, the last one, which means
+        'none of them'.
+      threshold: the score (`rejection.score`) below which an answer is refused; None refuses none.
     """
 
     params: Params
@@ -50,11 +56,18 @@ class Model:
     dataset: str
     config: dict[str, Any]
     figures: dict[str, Any]
+    none_class: bool = False
+    threshold: float | None = None
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs its network has."""
+        return len(self.class_names) + self.none_class
 
     def network(self, form: Form) -> Network:
         """The network whose weights these are."""
         dtype = "bfloat16" if self.config.get("dtype") == "bfloat16" else "float32"
-        return build(self.channels, self.hidden, len(self.class_names), form=form, dtype=dtype)
+        return build(self.channels, self.hidden, self.outputs, form=form, dtype=dtype)
 
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
@@ -75,6 +88,8 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         "dataset": model.dataset,
         "config": model.config,
         "figures": model.figures,
+        "none_class": model.none_class,
+        "threshold": model.threshold,
     }
     tensors = {name: np.ascontiguousarray(array) for name, array in _named(model.params).items()}
     content = save(tensors, metadata={"jaxdigits": json.dumps(about)})
@@ -92,10 +107,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if file.is_dir():
         file = file / MODEL_FILE
     try:
-        size = file.stat().st_size
-        if size > _LARGEST:
-            raise DataError(f"{file} is no model: {size} bytes, expected at most {_LARGEST}")
-        content = file.read_bytes()
+        content = read_bounded(file, _LARGEST)
     except FileNotFoundError as error:
         raise DataError(f"there is no model {file}; give a {MODEL_FILE} or a run folder with one") from error
     except (OSError, ValueError) as error:  # a path may hold a null character
@@ -104,8 +116,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         tensors, about = _parse(content)
         return _checked(tensors, about)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{file} is no model of this library, or a damaged one: {reason}") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DataError(f"{file} is no model of this library, or a damaged one: {reason[:300]}") from error
 
 
 def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -113,11 +125,14 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    length = int.from_bytes(content[:8], "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header has {length} bytes, expected at most {_LARGEST_HEADER}")
     try:
         tensors = load(content)  # checks that header, offsets and length fit together
     except SafetensorError as error:
         raise ValueError(error) from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = json.loads(content[8 : 8 + length])
     return tensors, json.loads(header["__metadata__"]["jaxdigits"])
 
 
@@ -136,9 +151,11 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
         raise ValueError(f"its temperature is {temperature!r}")
     if not 2 <= len(channels) <= 4 or not 2 <= len(names) <= 1000:
         raise ValueError(f"it has {len(channels)} convolutions and {len(names)} classes")
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("its class names are no strings")
-    network = build(channels, hidden, len(names), form="patches")
+    # They are printed: what steers a terminal has no place in them.
+    if not all(isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
+        raise ValueError(f"its class names are no printable strings of up to {_LONGEST_NAME} characters")
+    none_class, threshold = _rejection(about)
+    network = build(channels, hidden, len(names) + none_class, form="patches")
     shapes = network.shapes
     expected = _named(shapes)
     if tensors.keys() != expected.keys():
@@ -154,7 +171,18 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
             raise ValueError(f"{name} has values that are not finite")
     params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in expected])
     config, figures = dict(about["config"]), dict(about["figures"])
-    return Model(params, channels, hidden, views, temperature, names, str(about["dataset"]), config, figures)
+    trained = str(about["dataset"]), config, figures
+    return Model(params, channels, hidden, views, temperature, names, *trained, none_class, threshold)
+
+
+def _rejection(about: dict[str, Any]) -> tuple[bool, float | None]:
+    """The model's `none_class` and `threshold`."""
+    none_class, threshold = about["none_class"], about["threshold"]
+    if type(none_class) is not bool:
+        raise ValueError(f"its none_class is {none_class!r}")
+    if threshold is not None and not (type(threshold) is float and math.isfinite(threshold)):
+        raise ValueError(f"its threshold is {threshold!r}")
+    return none_class, threshold
 
 
 def _named(params: Params) -> dict[str, Any]:

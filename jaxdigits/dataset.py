@@ -92,7 +92,8 @@ def load(
     """
     if data_dir is not None:
         classes = _class_names(name)
-        train, test = read_folder(name, Path(data_dir).expanduser(), len(classes))
+        folder = Path(os.path.expanduser(data_dir))  # noqa: PTH111 (which raises for an unknown user)
+        train, test = read_folder(name, folder, len(classes))
         return Dataset(name, Split(*train), Split(*test), classes)
     _check_preparable(name)
     arrays = _place(name, "arrays")
@@ -264,9 +265,15 @@ def _read_arrays(name: str, folder: Path) -> Dataset | None:
 
         def split(file: str) -> Split:
             n = len(files[file]) // (SIDE * SIDE + 1)
-            return Split(files[file][:-n].reshape(n, SIDE, SIDE, 1), files[file][-n:])
+            images, labels = files[file][:-n].reshape(n, SIDE, SIDE, 1), files[file][-n:]
+            if not n or labels.max() >= len(classes):
+                raise ValueError(file)
+            return Split(images, labels)
 
-        classes = json.loads(files["classes.json"].tobytes())
-        return Dataset(name, split("train.u8"), split("test.u8"), tuple(classes))
+        classes = tuple(json.loads(files["classes.json"].tobytes()))
+        known = tuple(_ALPHABETS.get(name, classes))
+        if classes != known or not all(isinstance(word, str) and word.isprintable() for word in classes):
+            raise ValueError("classes.json")
+        return Dataset(name, split("train.u8"), split("test.u8"), classes)
     except cache.DAMAGE:
         return None

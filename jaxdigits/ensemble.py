@@ -4,6 +4,7 @@ Members of an ensemble err on different pictures (Lakshminarayanan et al. 2017, 
 predictive uncertainty estimation using deep ensembles"). `many.train_many` trains them.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ class Ensemble(Recognizer):
 
     Attributes:
       members: a recogniser each.
-      model: the first one's, for all that they have in common.
+      model: the first one's, for all that they have in common; its threshold is the mean of theirs.
 
     Raises:
       UsageError: there is none, or they do not know the same classes.
@@ -37,17 +38,24 @@ class Ensemble(Recognizer):
         self.members = [model if isinstance(model, Recognizer) else Recognizer(model) for model in models]
         if not self.members:
             raise UsageError("an ensemble needs at least one model")
-        self.model = self.members[0].model
-        for member in self.members:
-            if (member.model.class_names, member.model.dataset) != (
-                self.model.class_names,
-                self.model.dataset,
-            ):
+        own = [member.model for member in self.members]
+        for other in own:
+            if _knows(other) != _knows(own[0]):
                 raise UsageError(
-                    f"an ensemble's models know the same classes; found those of {self.model.dataset} and of "
-                    f"{member.model.dataset}"
+                    f"an ensemble's models know the same classes; found those of {own[0].dataset} and of "
+                    f"{other.dataset}"
                 )
+        thresholds = [model.threshold for model in own if model.threshold is not None]
+        threshold = float(np.mean(thresholds)) if len(thresholds) == len(own) else None
+        self.model = dataclasses.replace(own[0], temperature=1.0, threshold=threshold)
 
-    def probabilities(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
-        """The mean of the members' probabilities of model-ready images: uint8 [n, 28, 28, 1]."""
-        return np.mean([member.probabilities(images) for member in self.members], axis=0)
+    def logits(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
+        """The logarithms of the members' mean probabilities, of model-ready images: uint8 [n, 28, 28, 1]."""
+        each = np.stack([member.logits(images) / member.model.temperature for member in self.members])
+        each -= each.max(axis=-1, keepdims=True)
+        each -= np.log(np.exp(each).sum(axis=-1, keepdims=True))
+        return (np.logaddexp.reduce(each) - np.log(len(each))).astype(np.float32)
+
+
+def _knows(model: Model) -> tuple[object, ...]:
+    return model.class_names, model.dataset, model.none_class

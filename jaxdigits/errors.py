@@ -12,7 +12,19 @@ __all__ = [
     "JaxdigitsError",
     "StorageError",
     "UsageError",
+    "in_one_line",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """Text that whoever made a file chose, such as a name, without what would steer a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def in_one_line(error: object) -> str:
+    """A message as it is printed: on one line, and `printable`."""
+    return printable(" ".join(str(error).split()))
 
 
 class JaxdigitsError(Exception):

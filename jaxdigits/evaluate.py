@@ -61,12 +61,19 @@ class Evaluation:
     """What a model says of a split, and how often it is right.
 
     Attributes:
-      logits: float32 [n, classes].
+      logits: float32 [n, outputs].
       labels: integers [n].
+      none_class: whether the last output means 'none of the classes'. All figures are of the classes alone.
     """
 
-    logits: Float[np.ndarray, "n classes"]
+    logits: Float[np.ndarray, "n outputs"]
     labels: Int[np.ndarray, " n"]
+    none_class: bool = False
+
+    @property
+    def of_classes(self) -> Float[np.ndarray, "n classes"]:
+        """The logits of the classes."""
+        return self.logits[:, : self.logits.shape[1] - self.none_class]
 
     @property
     def total(self) -> int:
@@ -76,7 +83,7 @@ class Evaluation:
     @property
     def predictions(self) -> Int[np.ndarray, " n"]:
         """The most probable class of each image."""
-        return self.logits.argmax(axis=1)
+        return self.of_classes.argmax(axis=1)
 
     @property
     def correct(self) -> int:
@@ -91,7 +98,7 @@ class Evaluation:
     @property
     def log_probabilities(self) -> Float[np.ndarray, "n classes"]:
         """The logarithm of each class's probability, in float64."""
-        logits = self.logits.astype(np.float64)
+        logits = self.of_classes.astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
@@ -114,12 +121,12 @@ class Evaluation:
 
     def at(self, temperature: float) -> "Evaluation":
         """The same with probabilities at another temperature: logits divided by it."""
-        return Evaluation(self.logits / np.float32(temperature), self.labels)
+        return dataclasses.replace(self, logits=self.logits / np.float32(temperature))
 
     @property
     def confusion(self) -> Int[np.ndarray, "classes classes"]:
         """How many images of each class (rows) were taken for each class (columns)."""
-        classes = self.logits.shape[1]
+        classes = self.of_classes.shape[1]
         pairs = self.labels.astype(np.int64) * classes + self.predictions
         return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 

@@ -21,6 +21,10 @@ __all__ = ["SIDE", "conventional", "file_names", "read_folder", "read_pair"]
 SIDE = 28
 """Pixels, of every image."""
 
+_LARGEST = (
+    2**31
+)  # bytes that a file may promise, three times EMNIST's largest: a small gzip can hold terabytes
+
 
 def file_names(name: str) -> list[str]:
     """What the publishers of a TFDS data set call its four files, without `.gz`.
@@ -133,6 +137,8 @@ def _count(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> int:
             path, f"the IDX header {good[:4].hex()} of {form} bytes, n at least 1", header.hex() or "nothing"
         )
     size, promised = path.stat().st_size, len(header) + n * math.prod(shape)
+    if promised > _LARGEST:
+        raise _wrong(path, f"at most {_LARGEST} bytes", f"a header that promises {promised}")
     zipped = isinstance(stream, gzip.GzipFile)
     if promised > 1032 * size if zipped else promised != size:  # deflate packs 1032 bytes in one at most
         raise _wrong(path, f"{promised} bytes, as its header promises", f"{size} bytes{', gzipped' * zipped}")

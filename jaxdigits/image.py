@@ -13,8 +13,9 @@ its bounding box just fitted 20 by 20, then placed with its centre of mass in th
     image       fitted into the 20-pixel box, centred by mass
 
 What is in MNIST's form already passes unchanged, bit for bit. Left to others: where pictures come from
-and how files are decoded (`sources`), shapes in general (`morphology`), changing images for training
-(`augment`), reading the digit (`recognizer`). One picture holds one digit.
+and how files are decoded (`sources`), the single steps (`grey`, `ink`, `form`), shapes in general
+(`morphology`), changing images for training (`augment`), reading the digit (`recognizer`). One picture
+holds one digit.
 """
 
 import dataclasses
@@ -24,28 +25,21 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from jaxdigits.errors import DataError, UsageError
+from jaxdigits.form import CANONICAL, MIDDLE, SIDE, centred, fitted, usual_strokes, with_margin
+from jaxdigits.grey import colour_direction, on_paper, reduced, to_grey
 from jaxdigits.ink import THRESHOLD, Ink, Invert, levels, written
-from jaxdigits.morphology import dilated, eroded, resized, smoothed, stroke_width, thickened
-from jaxdigits.paper import CONTRAST
+from jaxdigits.morphology import dilated, resized, smoothed
 
 __all__ = ["Invert", "Prepared", "Raw", "prepare", "stages"]
 
 Raw: TypeAlias = 'Literal["if 28x28"] | bool'
 Trace: TypeAlias = Callable[[str, Callable[[], np.ndarray]], object]  # a step's name, and what it gave
 
-_SIDE = 28  # pixels: MNIST's frame
-_BOX = 20  # pixels: the box that a digit is fitted into (LeCun et al. 1998)
-_MIDDLE = 14  # pixels: in all 70,000 MNIST images the centre of mass rounds to (14, 14)
 
 _WORKING_SIDE = 320  # pixels: what is larger is averaged down to find the digit, then looked at again
 _FINE = 96  # pixels: a digit that came out smaller is cut out of the original again
-_CANONICAL = 80  # pixels: longest side of a digit while its strokes are worked on, four times the box
 
 _THINNING = 0.12  # of its width: the most that a stroke loses on each side, or it might break
-_EDGE = 0.3  # of solid ink: where a stroke's soft edge begins
-# Mean widths of strokes in the 20-pixel box: the 15th and the 85th percentile of MNIST's training
-# images are left as they are, thinner and thicker strokes brought there.
-_STROKES = (2.0, 3.3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +83,7 @@ def stages(pixels: np.ndarray, *, invert: Invert = "auto", raw: Raw = False) -> 
 def _prepared(pixels: np.ndarray, invert: Invert, raw: Raw, trace: Trace) -> Prepared:
     if invert not in ("auto", True, False):
         raise UsageError(f"invert is {invert!r}; expected 'auto', True or False")
-    small = pixels.shape[:2] == (_SIDE, _SIDE)
+    small = pixels.shape[:2] == (SIDE, SIDE)
     if raw not in ("if 28x28", True, False):
         raise UsageError(f"raw is {raw!r}; expected True, False or 'if 28x28'")
     if raw is True and not small:
@@ -101,8 +95,8 @@ def _prepared(pixels: np.ndarray, invert: Invert, raw: Raw, trace: Trace) -> Pre
             trace("image", lambda: image)
             return Prepared(image, blank=not image.any())
     found = _find(pixels, invert, trace)
-    ink = np.zeros((1, 1), np.uint8) if found is None else _fitted(_strokes(found, trace))
-    image = _centred(ink)
+    ink = np.zeros((1, 1), np.uint8) if found is None else fitted(_strokes(found, trace))
+    image = centred(ink)
     trace("image", lambda: image)
     return Prepared(image, blank=found is None)
 
@@ -126,9 +120,9 @@ def is_mnist_like(image: np.ndarray) -> bool:
         return False
     weights = image.astype(np.float32)
     total = weights.sum()
-    places = np.arange(_SIDE, dtype=np.float32)
+    places = np.arange(SIDE, dtype=np.float32)
     middle = (weights.sum(1) @ places / total, weights.sum(0) @ places / total)
-    return all(abs(place - _MIDDLE) <= 1 for place in middle)
+    return all(abs(place - MIDDLE) <= 1 for place in middle)
 
 
 # ---- on paper, grey ----
@@ -139,53 +133,10 @@ def _plain(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     if pixels.shape[2] == 4:
-        pixels = _on_paper(pixels)
+        pixels = on_paper(pixels)
     if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
         return pixels[..., 0]
     return pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
-
-def _on_paper(pixels: np.ndarray) -> np.ndarray:
-    """An RGBA picture, uint8 [h, w, 4], on white; or on black, if only that shows anything."""
-    from PIL import Image
-
-    picture = Image.fromarray(pixels)
-    for paper in ("white", "black"):
-        whole = Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
-        if any(high - low >= CONTRAST for low, high in whole.getextrema()):  # pyright: ignore
-            break
-    return np.asarray(whole)
-
-
-def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The picture with its longer side at most `side`."""
-    longest = max(pixels.shape[:2])
-    if longest <= side:
-        return pixels
-    return resized(pixels, *(max(1, round(size * side / longest)) for size in pixels.shape[:2]))
-
-
-def _colour_direction(pixels: np.ndarray) -> np.ndarray:
-    """Weights of red, green and blue whose sum shows the ink best, float32 [3].
-
-    The first principal axis of what deviates from the paper's colour, stronger deviations counting more;
-    a grey picture has equal weights.
-    """
-    colours = _reduced(pixels, 96).reshape(-1, 3).astype(np.float32)
-    deviation = colours - np.median(colours, axis=0)
-    weights = np.square(deviation).sum(1)
-    if not weights.any():
-        return np.full(3, 1 / 3, np.float32)
-    _, axes = np.linalg.eigh((deviation * weights[:, None]).T @ deviation)
-    axis = axes[:, -1]
-    return (axis / (np.abs(axis).sum() * (1 if axis.sum() >= 0 else -1))).astype(np.float32)
-
-
-def _to_grey(pixels: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Grey levels, uint8 [h, w], of RGB or grey pixels: colour along `direction`, any offset removed."""
-    if pixels.ndim == 3:
-        pixels = pixels @ direction - 255 * np.minimum(direction, 0).sum()
-    return pixels if pixels.dtype == np.uint8 else np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
 
 # ---- ink ----
@@ -194,16 +145,16 @@ def _to_grey(pixels: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def _find(pixels: np.ndarray, invert: Invert, trace: Trace) -> Ink | None:
     """The digit of a picture, at a resolution that is enough for it."""
     if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = _on_paper(pixels)
-    trace("picture", lambda: np.rint(_reduced(pixels, _WORKING_SIDE)).astype(np.uint8))
-    small = _reduced(pixels, _WORKING_SIDE)
-    direction = _colour_direction(small) if pixels.ndim == 3 else np.ones(1, np.float32)
-    grey = _to_grey(small, direction)
+        pixels = on_paper(pixels)
+    trace("picture", lambda: np.rint(reduced(pixels, _WORKING_SIDE)).astype(np.uint8))
+    small = reduced(pixels, _WORKING_SIDE)
+    direction = colour_direction(small)
+    grey = to_grey(small, direction)
     trace("grey", lambda: grey)
     found = written(grey, invert)
     scale = max(pixels.shape[:2]) / max(small.shape[:2])
     if found is not None and found.side < _FINE and scale > 1.2:
-        part = _to_grey(_reduced(_around(pixels, found, scale), _WORKING_SIDE // 2), direction)
+        part = to_grey(reduced(_around(pixels, found, scale), _WORKING_SIDE // 2), direction)
         trace("grey", lambda: part)
         found = written(part, found.dark) or found
     if found is not None:
@@ -229,61 +180,32 @@ def _around(pixels: np.ndarray, found: Ink, scale: float) -> np.ndarray:
 
 
 def _strokes(found: Ink, trace: Trace) -> np.ndarray:
-    """The digit in even ink and with strokes of MNIST's width, uint8 [h, w] about _CANONICAL high or wide."""
+    """The digit in even ink and with strokes of MNIST's width, uint8 [h, w] about CANONICAL high or wide."""
     top, left, bottom, right = found.box
     height, width = found.mask.shape
     box = slice(max(0, top - 2), min(height, bottom + 2)), slice(max(0, left - 2), min(width, right + 2))
-    near = dilated(found.mask[box].view(np.uint8), 5)
+    near = dilated(found.mask[box], 5)
     strength = found.strength[box] * near
-    scale = _CANONICAL / found.side
+    scale = CANONICAL / found.side
     sizes = [max(2, round(size * scale)) for size in strength.shape]
     ink = _even(resized(strength, *sizes), found.level, found.coarse)
-    ink = np.pad(ink, _CANONICAL // 4)
+    ink = with_margin(ink)
     trace("even", lambda: ink)
-    present = stroke_width(ink)
-    wanted = float(np.clip(present, _STROKES[0] * _CANONICAL / _BOX, _STROKES[1] * _CANONICAL / _BOX))
-    # Growing by r on each side makes the digit larger by 2 r, and fitting takes that back.
-    radius = (wanted - present) / 2 / (1 - wanted / _CANONICAL)
-    if abs(radius) > 0.25:
-        ink = thickened(ink, float(np.clip(radius, -_THINNING * present, _CANONICAL // 8)))
-        trace("stroke", lambda: ink)
-    return ink
+    wide = usual_strokes(ink, _THINNING)
+    if wide is not ink:
+        trace("stroke", lambda: wide)
+    return wide
 
 
 def _even(strength: np.ndarray, level: float, coarse: bool) -> np.ndarray:
     """Ink, uint8 [h, w] from 0 to 255, alike where the pen was pressed lightly and where firmly.
 
-    In a coarse picture, what is fainter than the ink around it is paper that lies between two strokes.
+    In a coarse picture nothing but the grey levels tells how wide a stroke is, and where two lie side by
+    side: there they are kept.
     """
-    window = _CANONICAL // 4 + 1
-    peak = np.clip(smoothed(dilated(strength, window)).astype(np.float32), 0.5 * level, level)
-    floor = np.minimum(smoothed(eroded(strength, window)), 0.65 * peak) if coarse else np.float32(0)
-    share = (strength - floor) / (peak - floor)
-    return np.rint(np.clip((share - THRESHOLD) * 3 + 0.5, 0, 1) * 255).astype(np.uint8)
-
-
-# ---- image ----
-
-
-def _fitted(ink: np.ndarray) -> np.ndarray:
-    """Cuts the digit out and scales it into the 20x20 box, aspect kept, by averaging areas; uint8."""
-    marked = ink > _EDGE * 255
-    rows, columns = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
-    if not len(rows):
-        return np.zeros((1, 1), np.uint8)
-    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return resized(digit, *(max(1, round(size * _BOX / max(digit.shape))) for size in digit.shape))
-
-
-def _centred(digit: np.ndarray) -> np.ndarray:
-    """Places a digit, uint8 [h, w] within 20x20, so that its centre of mass falls on (14, 14)."""
-    image = np.zeros((_SIDE, _SIDE), np.uint8)
-    weights = digit.astype(np.float64)
-    offsets = []
-    for axis, side in enumerate(digit.shape):
-        mass = weights.sum(1 - axis)
-        middle = np.average(np.arange(side), weights=mass) if mass.any() else side / 2
-        offsets.append(int(np.clip(round(_MIDDLE - middle), 0, _SIDE - side)))
-    top, left = offsets
-    image[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
-    return image
+    if coarse:
+        share = strength / np.float32(level)
+    else:
+        peak = smoothed(dilated(strength, CANONICAL // 4 + 1)).astype(np.float32)
+        share = (strength / np.clip(peak, 0.5 * level, level) - THRESHOLD) * 3 + 0.5
+    return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)

@@ -5,20 +5,31 @@ that may be read in two ways, as dark ink or as light ink, is read in both and j
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxdigits.morphology import Components, components, dilated, eroded, quantiles, resized
+from jaxdigits.morphology import (
+    Components,
+    components,
+    dilated,
+    eroded,
+    extent,
+    histogram,
+    quantiles,
+    resized,
+)
 from jaxdigits.paper import (
     CONTRAST,
     SMALLEST,
     border_share,
+    changes,
     darkness,
     extended,
     polarity,
     quiet,
+    ring,
     sheet,
     without_lines,
 )
@@ -29,6 +40,8 @@ Invert: TypeAlias = 'Literal["auto"] | bool'
 
 THRESHOLD = 0.42  # of solid ink: where a stroke ends
 
+_LEVELS = np.arange(256)
+_SQUARES = _LEVELS * _LEVELS
 _NOISE = 5  # standard deviations: ink is told from the paper's noise by as much
 _WINDOW = 0.4  # of the longer side: wider than any stroke, narrower than the shadows to be removed
 _NARROW = 0.12  # of the longer side: where light is uneven, one that is wider than thin strokes only
@@ -72,18 +85,19 @@ class Ink:
 
 def written(grey: np.ndarray, invert: Invert) -> Ink | None:
     """The digit in grey levels, uint8 [h, w]; None if there is none."""
+    counts = histogram(grey)
     if invert is True or invert == "auto":
-        paper = sheet(grey)
+        paper = sheet(grey, counts)
         if paper is not None:
-            top, left, bottom, right = paper[1]
-            part = extended(grey[top:bottom, left:right], paper[0][top:bottom, left:right])
-            return _likeliest(_read(part, True, (top, left), window) for window in (_WINDOW, _NARROW))
-    dark = polarity(grey)
+            inside, box = paper
+            part, origin = extended(grey[box], inside[box]), (box[0].start, box[1].start)
+            return _likeliest(_readings(part, True, (_WINDOW, _NARROW), origin))
+    dark = polarity(grey, counts)
     if dark is None:
         darks, windows = (True, False) if invert == "auto" else (invert,), (_WINDOW, _NARROW)
     else:
         darks, windows = (dark if invert == "auto" else invert,), (_WINDOW,)
-    return _likeliest(_read(grey, dark, window=window) for dark in darks for window in windows)
+    return _likeliest(reading for dark in darks for reading in _readings(grey, dark, windows))
 
 
 def _likeliest(readings: Iterable[Ink | None]) -> Ink | None:
@@ -92,12 +106,19 @@ def _likeliest(readings: Iterable[Ink | None]) -> Ink | None:
     return max(some, key=lambda one: one.outline**3 * one.side**0.5 * (1 - one.border), default=None)
 
 
-def _read(
-    grey: np.ndarray, dark: bool, origin: tuple[int, int] = (0, 0), window: float = _WINDOW
-) -> Ink | None:
-    """The digit in grey levels, uint8 [h, w], if its ink is `dark`, or else light."""
+def _readings(
+    grey: np.ndarray, dark: bool, windows: tuple[float, ...], origin: tuple[int, int] = (0, 0)
+) -> Iterator[Ink | None]:
+    """The digit in grey levels, uint8 [h, w], if its ink is `dark`, or else light: for each window."""
     coarse = max(grey.shape) < SMALLEST
     grey = quiet(_roomy(grey if dark else ~grey))
+    for window in windows:
+        found = _read(grey, window, coarse)
+        yield None if found is None else dataclasses.replace(found, dark=dark, origin=origin)
+
+
+def _read(grey: np.ndarray, window: float, coarse: bool) -> Ink | None:
+    """The digit in dark ink in grey levels, uint8 [h, w], by one window for the paper."""
     strength = darkness(grey, round(window * max(grey.shape)))
     level, noise = ink_level(strength)
     if level < max(CONTRAST, _NOISE * noise):
@@ -114,22 +135,24 @@ def _read(
     chosen = _digit(shapes)
     if not chosen.any():
         return None
-    mask &= shapes.mask(chosen)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    level = contraharmonic(strength[mask])
+    if not chosen.all():
+        mask &= shapes.mask(chosen)
+    rows, columns = extent(mask) or (slice(0), slice(0))
+    box = (rows.start, columns.start, rows.stop, columns.stop)
+    level = contraharmonic(histogram(strength[rows, columns] * mask[rows, columns]))
     outline = _outline(grey, mask, box) / level
     if outline < _FLAT:
         return None
-    return Ink(strength, level, mask, box, dark, origin, coarse, border, min(1.0, outline))
+    return Ink(strength, level, mask, box, True, (0, 0), coarse, border, min(1.0, outline))
 
 
 def _outline(grey: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int]) -> float:
     """How much the grey levels change, on average, where a mask ends."""
     around = slice(max(0, box[0] - 2), box[2] + 2), slice(max(0, box[1] - 2), box[3] + 2)
     grey, mask = grey[around], mask[around]
-    edge = mask & ~eroded(mask.view(np.uint8), 3).view(bool)
-    return float((dilated(grey, 3) - eroded(grey, 3))[edge].mean()) if edge.any() else 0.0
+    edge = mask > eroded(mask, 3)
+    change = (dilated(grey, 3) - eroded(grey, 3)) * edge
+    return float(change.sum(dtype=np.uint32)) / max(1, np.count_nonzero(edge))
 
 
 def _roomy(grey: np.ndarray) -> np.ndarray:
@@ -137,32 +160,36 @@ def _roomy(grey: np.ndarray) -> np.ndarray:
     longest = max(grey.shape)
     if longest >= SMALLEST:
         return grey
-    edges = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = quantiles(edges, 0.75)[0]
+    paper = quantiles(np.bincount(ring(grey), minlength=256), 0.75)[0]
     factor = -(-3 * SMALLEST // (2 * longest + 4))
-    framed = np.pad(grey, 1, constant_values=paper)
+    framed = np.full((grey.shape[0] + 2, grey.shape[1] + 2), paper, np.uint8)
+    framed[1:-1, 1:-1] = grey
     return resized(framed, *(factor * size for size in framed.shape))
 
 
 def ink_level(strength: np.ndarray) -> tuple[float, float]:
     """The strength of solid ink, and the standard deviation of the paper's noise, in grey levels."""
-    counts = np.bincount(strength.ravel(), minlength=256)
-    noise = float(np.searchsorted(np.cumsum(counts), 0.55 * strength.size))  # as most of the paper shows
+    counts = histogram(strength)
+    noise = float(quantiles(counts, 0.55)[0])  # as most of the paper shows
     if noise > 1:  # but no more than neighbours differ: a picture may be full of ink
-        some = strength[::2]
-        change = np.maximum(some[:, 1:], some[:, :-1]) - np.minimum(some[:, 1:], some[:, :-1])
-        noise = min(noise, 1.0 + 3 * quantiles(change, 0.5)[0])
+        noise = min(noise, 1.0 + 3 * quantiles(histogram(changes(strength[::2])), 0.5)[0])
     floor = max(CONTRAST / 2, 3 * noise)
-    values = np.arange(256.0)
-    counts = np.where(values > floor, counts, 0)
-    above = (counts * values**2).sum()
-    return (float((counts * values**3).sum() / above) if above else 0.0), noise
+    counts[: int(floor) + 1] = 0
+    return contraharmonic(counts), noise
 
 
-def contraharmonic(values: np.ndarray) -> float:
-    """The mean of values, each weighed by its square: strong ink counts, faint edges hardly."""
-    values = values.astype(np.float64)
-    return float((values**3).sum() / (values**2).sum())
+def contraharmonic(counts: np.ndarray) -> float:
+    """The mean of grey levels, each weighed by its square: strong ink counts, faint edges hardly.
+
+    Args:
+      counts: how often each occurs, int [256].
+
+    Returns:
+      The mean; 0 if there are none, or all are 0.
+    """
+    squares = counts * _SQUARES
+    above = int(squares.sum())
+    return int(squares @ _LEVELS) / above if above else 0.0
 
 
 def levels(strength: np.ndarray, level: float) -> np.ndarray:
@@ -182,7 +209,7 @@ def _digit(shapes: Components) -> np.ndarray:
     high, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     sides = np.maximum(high, wide)
     sound = sides >= max(3, 0.025 * max(height, width))
-    if not sound.any():
+    if len(sound) == 1 or not sound.any():
         return sound
     borders = (boxes[:, 0] == 0, boxes[:, 1] == 0, boxes[:, 2] == height, boxes[:, 3] == width)
     touched = np.sum(borders, axis=0)

@@ -29,8 +29,9 @@ from jaxdigits.errors import DivergedError, UsageError
 from jaxdigits.evaluate import Evaluator, fit_temperature
 from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.rejection import fit_threshold, score
+from jaxdigits.splits import load_splits
 from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
-from jaxdigits.training import _load as load_splits
 from jaxdigits.whitening import whitened_filters
 
 __all__ = ["SWEPT", "TrainedMany", "train_many"]
@@ -87,7 +88,8 @@ def train_many(
       on_epoch: called with a member's number and its metrics, after each of its epochs.
       say: called with lines for people, such as of a cache that had to be mended.
       **overrides: fields to replace in every member's configuration. `devices` says how many share the
-        members; nothing is written, so `run_dir` has no meaning.
+        members. Nothing is written, so `run_dir` has no meaning. Images of no digit are made once, from the
+        first member's seed.
 
     Raises:
       UsageError: there is no member, a field is out of range, or members differ in more than `SWEPT`.
@@ -118,8 +120,9 @@ def _resolved(
             raise UsageError(
                 f"the members differ in {field.name}; they may differ in {', '.join(SWEPT)} alone"
             )
-    if chosen[0].max_seconds is not None:
-        raise UsageError("train_many has no time limit: leave out max_seconds")
+    for name in ("max_seconds", "early_stop", "resume"):
+        if getattr(chosen[0], name) is not None:
+            raise UsageError(f"train_many trains all members to the end, and anew: leave out {name}")
     return chosen
 
 
@@ -136,7 +139,7 @@ class _Many:
         self.members, config = members, members[0]
         self.began = time.perf_counter()
         self.data = load_splits(config, say)
-        self.n = len(self.data.train.labels)
+        self.n = len(self.data.taught.labels)
         self.per_epoch = math.ceil(self.n / config.batch_size)
         self.updates = min(
             self.per_epoch * config.epochs, config.max_updates or self.per_epoch * config.epochs
@@ -150,11 +153,11 @@ class _Many:
         several = f"{len(chosen)} devices" if len(chosen) > 1 else "one device"
         self.way = f"{how}, on {several}"
         fixed = config.stem == "whitened"
-        sizes = (config.channels, config.hidden, len(self.data.class_names))
+        sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
         form = fastest_form(device.platform)
         self.network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
-        self.images = meshes.resident(self.mesh, self.data.train.images)
-        self.labels = meshes.resident(self.mesh, self.data.train.labels.astype(np.int32))
+        self.images = meshes.resident(self.mesh, self.data.taught.images)
+        self.labels = meshes.resident(self.mesh, self.data.taught.labels.astype(np.int32))
         stem = (
             None if config.stem == "random" else whitened_filters(self.data.train.images, config.channels[0])
         )
@@ -179,7 +182,7 @@ class _Many:
         order_key, augment_key = jax.random.split(jax.random.key(member.numbers["seed"]))
         order = epoch_order(order_key, epoch, self.n, config.batch_size)
         data = Data(images, labels, order, augment_key)
-        update = make_update(self.network, self._optimizer(member.numbers), config)
+        update = make_update(self.network, self._optimizer(member.numbers), config, self.updates)
         state = member.state._replace(sums=zero_sums())
         return member._replace(state=jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state))
 
@@ -262,12 +265,15 @@ class _Many:
         config, data = self.members[number], self.data
 
         def measure(split: Split, views: int = 1) -> Any:
-            return self.evaluator(params, split.images, split.labels, views)
+            found = self.evaluator(params, split.images, split.labels, views)
+            return dataclasses.replace(found, none_class=none_class)
 
+        none_class, threshold = config.non_digits > 0, None
         temperature, figures = 1.0, {name: getattr(config, name) for name in SWEPT}
         if data.validation is not None:
             held_out = measure(data.validation, config.views)
             temperature = fit_temperature(held_out)
+            threshold = fit_threshold(score(held_out.logits, temperature, none_class))
             figures |= {
                 "validation_accuracy": held_out.accuracy,
                 "validation_loss": held_out.at(temperature).loss,
@@ -281,7 +287,17 @@ class _Many:
         }
         sizes = (config.channels, config.hidden, config.views, temperature)
         fields = configs.to_json(config)
-        return Model(params, *sizes, data.class_names, data.name, fields, figures), figures
+        model = Model(
+            params,
+            *sizes,
+            data.class_names,
+            data.name,
+            fields,
+            figures,
+            none_class=none_class,
+            threshold=threshold,
+        )
+        return model, figures
 
 
 def _with(config: TrainConfig, numbers: dict[str, Any]) -> TrainConfig:

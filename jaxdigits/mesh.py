@@ -23,7 +23,7 @@ from jaxdigits.config import Devices
 from jaxdigits.device import Device, describe
 from jaxdigits.errors import DeviceError
 
-__all__ = ["along", "choose", "make_mesh", "replicated", "resident", "shapes_on"]
+__all__ = ["along", "choose", "copies", "make_mesh", "replicated", "resident", "shapes_on"]
 
 
 def choose(wanted: Devices, first: Device) -> list[Device]:
@@ -82,6 +82,14 @@ def along(mesh: Mesh, *axes: str | None) -> NamedSharding:
 def shapes_on(sharding: NamedSharding, tree: Any) -> Any:
     """The shapes and dtypes of a tree of arrays that lie so."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
+def copies(mesh: Mesh, tree: Any) -> Any:
+    """A whole copy on every device of a tree of NumPy arrays, which each process has whole."""
+    place = replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, place, lambda index: leaf[index]), tree
+    )
 
 
 def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:

@@ -17,6 +17,9 @@ __all__ = [
     "components",
     "dilated",
     "eroded",
+    "extent",
+    "framed",
+    "histogram",
     "opened",
     "quantiles",
     "resized",
@@ -54,26 +57,41 @@ def opened(values: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _slid(values: np.ndarray, window: Window, pick: Callable[..., np.ndarray]) -> np.ndarray:
-    """Extremes over a rectangle: each axis on its own, by windows that double in length."""
+    """Extremes over a rectangle: each axis on its own, by windows that double in length.
+
+    Rows lie one behind the other in memory, and are passed over as one: what is taken from the next row
+    is not used, for the margin that each row has is as long as the window reaches.
+    """
     sizes = (window, window) if isinstance(window, int) else window
-    for axis, size in enumerate(sizes):
-        size = min(size, 2 * values.shape[axis]) | 1
+    for axis in (1, 0):
+        size = min(sizes[axis], 2 * values.shape[axis]) | 1
         if size == 1:
             continue
-        margin = size // 2
-        ends = (values[:1], values[-1:]) if axis == 0 else (values[:, :1], values[:, -1:])
-        first, last = (np.repeat(end, margin, axis) for end in ends)
-        values = np.concatenate([first, values, last], axis)
-        span = 1
+        height, width = values.shape
+        wide = framed(values, size // 2, axis)
+        unit = width if axis == 0 else 1
+        line, span = wide.reshape(-1), 1
         while span < size:
             step = min(span, size - span)
-            values = (
-                pick(values[:-step], values[step:])
-                if axis == 0
-                else pick(values[:, :-step], values[:, step:])
-            )
+            line = pick(line[: -step * unit], line[step * unit :])
             span += step
-    return values
+        strides = (wide.strides[0], wide.strides[1])
+        values = np.ndarray((height, width), values.dtype, line, strides=strides)  # without the margin
+    return np.ascontiguousarray(values)
+
+
+def framed(values: np.ndarray, margin: int, axis: int) -> np.ndarray:
+    """`values`, [h, w], with what is on the edge repeated so often before and after, along one axis."""
+    height, width = values.shape
+    if axis == 0:
+        wide = np.empty((height + 2 * margin, width), values.dtype)
+        wide[margin : margin + height] = values
+        wide[:margin], wide[margin + height :] = values[0], values[-1]
+    else:
+        wide = np.empty((height, width + 2 * margin), values.dtype)
+        wide[:, margin : margin + width] = values
+        wide[:, :margin], wide[:, margin + width :] = values[:, :1], values[:, -1:]
+    return wide
 
 
 def thickened(ink: np.ndarray, radius: float) -> np.ndarray:
@@ -87,19 +105,29 @@ def thickened(ink: np.ndarray, radius: float) -> np.ndarray:
     """
     whole, part = divmod(abs(radius), 1)
     pick = np.maximum if radius > 0 else np.minimum
+    line, width = ink.ravel(), ink.shape[1]  # the margin keeps the end of a row from the start of the next
     for step in range(int(whole)):
-        ink = _step(ink, pick, square=step % 2 == 1)
+        line = _step(line, width, pick, square=step % 2 == 1)
     if part:
-        further = _step(ink, pick, square=int(whole) % 2 == 1)
-        ink = np.rint(ink + part * (further.astype(np.float32) - ink)).astype(np.uint8)
-    return ink
+        further = _step(line, width, pick, square=int(whole) % 2 == 1)
+        line = np.rint(line + np.float32(part) * (further.astype(np.float32) - line)).astype(np.uint8)
+    return line.reshape(ink.shape)
 
 
-def _step(ink: np.ndarray, pick: Callable[..., np.ndarray], square: bool) -> np.ndarray:
-    """The extreme of each pixel and its neighbours: all eight, or the four at its sides."""
-    if square:
-        return _slid(ink, 3, pick)
-    return pick(_slid(ink, (3, 1), pick), _slid(ink, (1, 3), pick))
+def _step(line: np.ndarray, width: int, pick: Callable[..., np.ndarray], square: bool) -> np.ndarray:
+    """The extreme of each pixel and its neighbours: all eight, or the four at its sides; [h * width]."""
+    across = _with_neighbours(line, line, 1, pick)
+    return _with_neighbours(across, across if square else line, width, pick)
+
+
+def _with_neighbours(
+    values: np.ndarray, others: np.ndarray, apart: int, pick: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """The extreme of each value and of the two others that are so far from it in memory."""
+    best = values.copy()
+    pick(best[apart:], others[:-apart], out=best[apart:])
+    pick(best[:-apart], others[apart:], out=best[:-apart])
+    return best
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -117,17 +145,36 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(picture.resize((width, height), kind))
 
 
-def quantiles(values: np.ndarray, *shares: float) -> list[int]:
-    """The grey levels below which lie these shares, from 0 to 1, of uint8 values of any shape."""
-    below = np.cumsum(np.bincount(values.ravel(), minlength=256))
-    return np.searchsorted(below, np.array(shares) * below[-1]).tolist()
+def histogram(values: np.ndarray) -> np.ndarray:
+    """How often each level from 0 to 255 occurs in uint8 values, [h, w]: int [256]."""
+    from PIL import Image
+
+    return np.array(Image.fromarray(values).histogram())
+
+
+def quantiles(counts: np.ndarray, *shares: float) -> list[int]:
+    """The grey levels below which lie these shares, from 0 to 1, of what a histogram, int [256], counts."""
+    below = counts.cumsum()
+    return below.searchsorted([share * below[-1] for share in shares]).tolist()
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
     """Values, uint8 [h, w], averaged by the weights 1 2 1 along both axes."""
-    wide = np.pad(values, 1, mode="edge").astype(np.uint16)
-    wide = wide[:-2] + 2 * wide[1:-1] + wide[2:]
-    return ((wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:] + 8) >> 4).astype(np.uint8)
+    tall = framed(values, 1, 0).astype(np.uint16)
+    tall = framed(tall[:-2] + 2 * tall[1:-1] + tall[2:], 1, 1).reshape(-1)
+    whole = np.zeros_like(tall)
+    np.add(tall[:-2] + 8, tall[2:], out=whole[1:-1])
+    whole[1:-1] += 2 * tall[1:-1]
+    whole >>= 4
+    return whole.reshape(len(values), -1)[:, 1:-1].astype(np.uint8)
+
+
+def extent(marked: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns from the first with anything in it to the last, of values [h, w]; or None."""
+    rows, columns = marked.max(1).nonzero()[0], marked.max(0).nonzero()[0]
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def stroke_width(ink: np.ndarray) -> float:
@@ -137,13 +184,18 @@ def stroke_width(ink: np.ndarray) -> float:
     w = (P/2 - sqrt(P^2/4 - 4 A)) / 2. Soft edges count by their share: the outline is the sum of the
     slopes' lengths.
     """
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    if not len(rows):
+    found = extent(ink)
+    if found is None:
         return 0.0
-    share = np.pad(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float32) / 255
+    ink = ink[found]
+    share = np.zeros((ink.shape[0] + 2, ink.shape[1] + 2), np.float32)
+    np.multiply(ink, np.float32(1 / 255), out=share[1:-1, 1:-1])
     falling, rising = share[1:, 1:] - share[:-1, :-1], share[1:, :-1] - share[:-1, 1:]
     # The slope in the middle of four pixels is the root of half the sum of their diagonals' squares.
-    half = float(np.sqrt(falling * falling + rising * rising).sum()) / math.sqrt(8)
+    falling *= falling
+    rising *= rising
+    falling += rising
+    half = float(np.sqrt(falling, out=falling).sum()) / math.sqrt(8)
     area = float(share.sum())
     return (half - math.sqrt(max(half * half - 4 * area, 0.0))) / 2
 
@@ -176,11 +228,16 @@ class Components:
     def mask(self, chosen: np.ndarray) -> np.ndarray:
         """The pixels of the chosen shapes, bool [h, w]; `chosen` is bool [n]."""
         height, width = self.shape
-        edges = np.zeros((height, width + 1), np.int8)
         runs = chosen[self.labels]
-        edges[self.rows[runs], self.starts[runs]] = 1
-        edges[self.rows[runs], self.stops[runs]] -= 1
-        return np.cumsum(edges[:, :-1], axis=1, dtype=np.int8).view(bool)
+        places = self.rows[runs] * width
+        ends = np.empty(2 * len(places) + 1, np.int64)  # of paper and of ink in turn, row behind row
+        ends[:-1:2], ends[1::2], ends[-1] = (
+            places + self.starts[runs],
+            places + self.stops[runs],
+            height * width,
+        )
+        lengths = np.diff(ends, prepend=0)
+        return np.repeat(np.arange(len(ends)) % 2 == 1, lengths).reshape(height, width)
 
 
 def components(mask: np.ndarray) -> Components:
@@ -191,10 +248,11 @@ def components(mask: np.ndarray) -> Components:
     """
     height, width = mask.shape
     stride = width + 2  # a run at the end of a row and one at the start of the next do not touch
-    padded = np.zeros((height, stride), np.int8)
+    padded = np.zeros((height, stride), bool)
     padded[:, 1:-1] = mask
-    change = np.diff(padded.ravel(), prepend=np.int8(0))
-    starts, stops = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    line = padded.reshape(-1)
+    change = (line[1:] != line[:-1]).nonzero()[0] + 1
+    starts, stops = change[::2], change[1::2]
     first = np.searchsorted(stops, starts + stride)
     last = np.searchsorted(starts, stops + stride, side="right")
     counts = np.maximum(last - first, 0)
@@ -209,7 +267,7 @@ def components(mask: np.ndarray) -> Components:
         np.minimum.at(roots, np.maximum(one, other)[apart], np.minimum(one, other)[apart])
         while (further := roots[roots]).tobytes() != roots.tobytes():
             roots = further
-    _, labels = np.unique(roots, return_inverse=True)
+    labels = (np.cumsum(roots == np.arange(len(roots))) - 1)[roots]  # a shape's root is its first run
     rows, columns = starts // stride, starts % stride - 1
     ends = columns + stops - starts
     return Components(mask.shape, rows, columns, ends, labels, *_measured(labels, rows, columns, ends))

@@ -4,9 +4,20 @@ Grey levels are uint8 [height, width]. `ink` asks here for what to take off, and
 is left.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from jaxdigits.morphology import closed, components, dilated, eroded, opened, quantiles, smoothed
+from jaxdigits.morphology import (
+    components,
+    dilated,
+    eroded,
+    extent,
+    histogram,
+    opened,
+    quantiles,
+    smoothed,
+)
 
 __all__ = [
     "CONTRAST",
@@ -24,56 +35,63 @@ __all__ = [
 SMALLEST = 64  # pixels: in smaller pictures a stroke may be no larger than a speck, or than a line
 CONTRAST = 10  # grey levels between paper and ink; below it, only JPEG's own noise is seen
 
+_LEVELS = np.arange(256.0)
 _UNEVEN = 0.3  # of the contrast of ink: paper that varies by more is in uneven light
 _PAPER = 0.2  # of the picture: a light area on a dark ground, at least so large, is paper on a table
 _SHADE = 0.55  # of the paper's level: no shadow is darker, as a table may be
 _LINE = 0.8  # of the picture's side: what runs straight for so long is a line of the paper
 
 
-def polarity(grey: np.ndarray) -> bool | None:
+def polarity(grey: np.ndarray, counts: np.ndarray) -> bool | None:
     """Whether the ink is darker than the paper: True, False or, in uneven light, not plain to see.
 
     In even light most of the border is paper, and only ink differs from it, to one side. A small picture
     is taken to be in even light, and cut out so tightly that its border is ink as well: there, paper is
     what covers more of border, corners and whole, for few digits reach into a corner.
+
+    Args:
+      grey: grey levels, uint8 [h, w].
+      counts: their histogram.
     """
     if max(grey.shape) < SMALLEST:
-        light = grey > otsu(grey)[0]
-        corners = light[[0, 0, -1, -1], [0, -1, 0, -1]]
-        return bool(border_share(light) + corners.mean() + light.mean() > 1.5)
-    ring = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    low, paper, high = quantiles(ring, 0.25, 0.5, 0.75)
-    darkest, lightest = quantiles(grey, 0.001, 0.999)
+        light = grey > otsu(counts)[0]
+        corners = int(light[0, 0]) + int(light[0, -1]) + int(light[-1, 0]) + int(light[-1, -1])
+        return border_share(light) + corners / 4 + np.count_nonzero(light) / light.size > 1.5
+    low, paper, high = quantiles(np.bincount(ring(grey), minlength=256), 0.25, 0.5, 0.75)
+    darkest, lightest = quantiles(counts, 0.001, 0.999)
     down, up = paper - darkest, lightest - paper
     most = max(down, up)
     if high - low > _UNEVEN * most or min(down, up) > _UNEVEN * most:
         return None
-    return bool(down > up)
+    return down > up
 
 
-def otsu(grey: np.ndarray) -> tuple[int, float]:
-    """The level that parts dark from light best, and the share of the variance that this explains.
+def otsu(counts: np.ndarray) -> tuple[int, float]:
+    """The level of a histogram that parts dark from light best, and the share of the variance it explains.
 
     Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
-    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
-    values = np.arange(256)
-    below, mass = np.cumsum(counts), np.cumsum(counts * values)
-    total, mean = below[-1], mass[-1] / below[-1]
+    below, mass = counts.cumsum(), (counts * _LEVELS).cumsum()
+    total, mean = float(below[-1]), float(mass[-1] / below[-1])
     parts = np.maximum(below * (total - below), 1)  # where one part is empty, the numerator is 0 as well
-    between = np.square(mean * below - mass) / parts
-    variance = (counts * np.square(values - mean)).sum()
+    between = (mean * below - mass) ** 2 / parts
+    variance = float(counts @ (_LEVELS - mean) ** 2)
     best = int(between.argmax())
-    return best, float(between[best] * total / variance) if variance else 0.0
+    return best, float(between[best]) * total / variance if variance else 0.0
 
 
 def border_share(mask: np.ndarray) -> float:
     """The share of the outermost pixels that are in a mask, bool [h, w]."""
-    ring = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
-    return float(ring.mean())
+    edge = ring(mask)
+    return np.count_nonzero(edge) / len(edge)
 
 
-def sheet(grey: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
+def ring(values: np.ndarray) -> np.ndarray:
+    """The outermost of values, [h, w], as one row."""
+    return np.concatenate([values[0], values[-1], values[1:-1, 0], values[1:-1, -1]])
+
+
+def sheet(grey: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]] | None:
     """A sheet of paper that lies on a darker table, with something written on it.
 
     A sheet is a rectangle, turned at will, with small dark marks in it. A digit in light ink is not: the
@@ -81,13 +99,16 @@ def sheet(grey: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
 
     Args:
       grey: grey levels, uint8 [h, w].
+      counts: their histogram.
 
     Returns:
-      The inner pixels of the sheet, bool [h, w], and its box; None if there is none.
+      The inner pixels of the sheet, bool [h, w], and its rows and columns; None if there is none.
     """
-    threshold, explained = otsu(grey)
+    if min(grey.shape) < SMALLEST:
+        return None
+    threshold, explained = otsu(counts)
     light = grey > threshold
-    if min(light.shape) < SMALLEST or explained < 0.5 or border_share(light) > 0.95:
+    if explained < 0.5 or border_share(light) > 0.95:
         return None
     shapes = components(light)
     largest = shapes.areas == shapes.areas.max(initial=0)
@@ -98,14 +119,13 @@ def sheet(grey: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
     marks = 1 - light[whole].mean()
     if not 0.001 < marks < 0.2 or whole.sum() < 0.88 * _least_rectangle(whole):
         return None
-    if quantiles(grey[~whole], 0.5)[0] > _SHADE * quantiles(grey[mask], 0.5)[0]:
+    table, paper = (np.bincount(grey[part], minlength=256) for part in (~whole, mask))
+    if quantiles(table, 0.5)[0] > _SHADE * quantiles(paper, 0.5)[0]:
         return None
     margin = max(3, round(0.03 * max(light.shape))) | 1
     inner = eroded(whole.view(np.uint8), 2 * margin + 1).view(bool)
-    rows, columns = np.flatnonzero(inner.any(1)), np.flatnonzero(inner.any(0))
-    if not len(rows):
-        return None
-    return inner, (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    found = extent(inner)
+    return None if found is None else (inner, found)
 
 
 def extended(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -118,9 +138,15 @@ def extended(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _filled(mask: np.ndarray) -> np.ndarray:
     """A mask with everything that lies between two of its pixels both in a row and in a column."""
-    across = np.logical_or.accumulate(mask, 1) & np.logical_or.accumulate(mask[:, ::-1], 1)[:, ::-1]
-    down = np.logical_or.accumulate(mask, 0) & np.logical_or.accumulate(mask[::-1], 0)[::-1]
-    return across & down
+    filled = np.ones_like(mask)
+    for axis, side in enumerate(mask.shape):
+        places = np.arange(side).reshape((-1, 1) if axis == 0 else (1, -1))
+        first = mask.argmax(axis, keepdims=True)
+        last = np.where(mask.any(axis, keepdims=True), side - 1, -1) - np.flip(mask, axis).argmax(
+            axis, keepdims=True
+        )
+        filled &= (places >= first) & (places <= last)
+    return filled
 
 
 def _least_rectangle(mask: np.ndarray) -> float:
@@ -138,23 +164,35 @@ def quiet(grey: np.ndarray) -> np.ndarray:
     """Grey levels without single pixels that stick out, and smoothed if there is much noise."""
     if min(grey.shape) < 3:
         return grey
-    inner = grey[1:-1, 1:-1]
-    rows = np.maximum(grey[:, :-2], grey[:, 2:])
-    high = np.maximum(np.maximum(rows[:-2], rows[2:]), rows[1:-1])
-    high = np.maximum(high, np.maximum(grey[:-2, 1:-1], grey[2:, 1:-1]))
-    rows = np.minimum(grey[:, :-2], grey[:, 2:])
-    low = np.minimum(np.minimum(rows[:-2], rows[2:]), rows[1:-1])
-    low = np.minimum(low, np.minimum(grey[:-2, 1:-1], grey[2:, 1:-1]))
+    width = grey.shape[1]
+    line = grey.reshape(-1)  # what is taken from another row here lies on the border, and is not used
+    high, low = (_around(line, width, pick) for pick in (np.maximum, np.minimum))
+    inner = line[width + 1 : -width - 1]
     quiet = grey.copy()
-    quiet[1:-1, 1:-1] = np.clip(inner, low, high)
+    middle = np.zeros_like(grey).reshape(-1)
+    np.minimum(np.maximum(inner, low), high, out=middle[width + 1 : -width - 1])
+    quiet[1:-1, 1:-1] = middle.reshape(grey.shape)[1:-1, 1:-1]
     if min(grey.shape) < SMALLEST:
         return quiet
     for _ in range(2):
-        rough = np.abs(np.diff(quiet[::2].astype(np.int16), axis=1)).mean()
-        if rough < 6:
+        change = changes(quiet[::2])
+        if change.sum(dtype=np.uint32) < 6 * change.size:
             break
         quiet = smoothed(quiet)
     return quiet
+
+
+def changes(grey: np.ndarray) -> np.ndarray:
+    """By how much neighbours within a row differ, uint8 [h, w - 1]."""
+    left, right = grey[:, :-1], grey[:, 1:]
+    return np.maximum(left, right) - np.minimum(left, right)
+
+
+def _around(line: np.ndarray, width: int, pick: Callable[..., np.ndarray]) -> np.ndarray:
+    """The extreme of the eight neighbours of each pixel, from the second of the second row on."""
+    sides = pick(line[:-2], line[2:])  # left and right
+    best = pick(pick(sides[: -2 * width], sides[2 * width :]), sides[width:-width])
+    return pick(best, pick(line[1 : -2 * width - 1], line[2 * width + 1 : -1]))
 
 
 def darkness(grey: np.ndarray, window: int) -> np.ndarray:
@@ -163,8 +201,11 @@ def darkness(grey: np.ndarray, window: int) -> np.ndarray:
     The paper is what is left when all dark shapes narrower than the window are filled in (a black top-hat
     transform); its noise lifts that a little, by what most of the paper shows.
     """
-    strength = closed(grey, window) - grey
-    offset = quantiles(strength[::2, ::2], 0.3)[0]
+    paper = dilated(grey, window)
+    if paper.min() < paper.max():  # where it is all alike, nothing is left to do
+        paper = eroded(paper, window)
+    strength = paper - grey
+    offset = quantiles(histogram(strength[::4]), 0.3)[0]
     return np.maximum(strength, np.uint8(offset)) - np.uint8(offset) if offset else strength
 
 
@@ -179,13 +220,15 @@ def without_lines(strength: np.ndarray, level: float) -> np.ndarray:
     if min(height, width) < SMALLEST:
         return strength
     found = []
+    some = (strength > CONTRAST / 2).view(np.uint8)
     for axis in (0, 1):
         room = (5, 1) if axis == 0 else (1, 5)
         along = (1, round(_LINE * width)) if axis == 0 else (round(_LINE * height), 1)
-        wide = dilated(strength, room)
-        if np.count_nonzero(wide > CONTRAST / 2, axis=1 - axis).max() < max(along):
+        if np.count_nonzero(some.max(axis)) < max(along):
             continue
-        lines = opened(wide, along)
+        if np.count_nonzero(dilated(some, room), axis=1 - axis).max() < max(along):
+            continue
+        lines = opened(dilated(strength, room), along)
         profile = lines.max(1 - axis)
         marked = profile > CONTRAST / 2
         number = np.count_nonzero(np.diff(marked, prepend=False) & marked)

@@ -1,4 +1,4 @@
-"""Pictures being read, told on the terminal: a line or a JSON object each, a bar for many, a strip.
+"""Pictures being read, told on the terminal: a line, JSON object or CSV row each, a bar for many, a strip.
 
 Answers go to standard output. Everything else goes to standard error: one line for each picture that
 cannot be read, and for many pictures a progress bar, if that is a terminal.
@@ -6,19 +6,23 @@ cannot be read, and for many pictures a progress bar, if that is a terminal.
 
 import collections
 import contextlib
+import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxdigits.errors import DataError
-from jaxdigits.recognizer import Prediction, Show
-from jaxdigits.sources import sources
+from jaxdigits.errors import DataError, in_one_line, printable
+from jaxdigits.predictions import Prediction, row_names
+from jaxdigits.recognizer import Show
+from jaxdigits.sources import Source
 from jaxdigits.strip import Row, save_strip
 
 __all__ = ["PredictionReport"]
@@ -31,26 +35,32 @@ class PredictionReport:
     """Takes what `Recognizer.predict_iter` gives and shows it. Use it as a context manager.
 
     Args:
-      pictures: the sources, as they were given to the command.
-      as_json: print a JSON object for each picture.
+      pictures: the pictures, unopened.
+      classes: how many classes the model has.
+      form: what to print for each picture: a line of text, a JSON object, or a row of CSV (RFC 4180).
+      top: list so many of the most probable classes, at least 1; None gives the first alone.
       strip: the PNG file to draw the steps of the first pictures into.
       console: where bar and errors go; by default standard error.
     """
 
     def __init__(
         self,
-        pictures: Sequence[str],
+        pictures: Sequence[Source],
+        classes: int,
         *,
-        as_json: bool = False,
+        form: Literal["text", "json", "csv"] = "text",
+        top: int | None = None,
         strip: str | os.PathLike[str] | None = None,
         console: Console | None = None,
     ):
         self.errors = 0
-        self._json, self._strip = as_json, strip
+        self._form, self._top, self._strip = form, min(top or 0, classes), strip
+        self._columns = row_names(classes)
+        for place in range(1, self._top + 1):
+            self._columns += f"top_{place}", f"top_{place}_probability"
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._width = self._total = 0
-        for source in sources(list(pictures)):
-            self._width, self._total = max(self._width, len(source.name)), self._total + 1
+        self._width = max((len(printable(source.name)) for source in pictures), default=0)
+        self._total = len(pictures)
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
         hidden = self._total < _MANY or not self._console.is_terminal
         self._progress = Progress(*columns, console=self._console, transient=True, disable=hidden)
@@ -59,6 +69,10 @@ class PredictionReport:
         self._rows: list[Row] = []
 
     def __enter__(self) -> "PredictionReport":
+        if self._form == "csv":
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(newline="")  # the lines' ends are the format's, not the system's
+            csv.writer(sys.stdout).writerow(self._columns)
         self._muted = _mute_libraries()
         self._muted.__enter__()
         self._progress.start()
@@ -94,29 +108,42 @@ class PredictionReport:
         if self._steps:  # answers come in the order of the pictures
             name, steps = self._steps.popleft()
             self._rows.append((f"{name}  {self._answer(prediction)}", steps))
-        if self._json:
+        if self._form == "text":
+            print(f"{printable(prediction.source):<{self._width}}  {self._answer(prediction)}")
+        elif self._form == "json":
             print(json.dumps(self._fields(prediction)))
         else:
-            print(f"{prediction.source:<{self._width}}  {self._answer(prediction)}")
+            csv.writer(sys.stdout).writerow(self._row(prediction))
         self._progress.advance(self._task)
 
     def _answer(self, prediction: Prediction) -> str:
-        return "blank" if prediction.blank else f"{prediction.name}  {prediction.probability:.2%}"
+        """The answer as people read it; a refused one has a question mark in the digit's place."""
+        guess = "  ".join(f"{name}  {share:.2%}" for _, name, share in _best(prediction, self._top or 1))
+        if prediction.reason == "blank":
+            return "?  blank"
+        return f"?  {prediction.reason} ({guess})" if prediction.rejected else guess
 
     def _fields(self, prediction: Prediction) -> dict[str, object]:
-        return {
-            "source": prediction.source,
-            "digit": prediction.digit,
-            "probability": prediction.probability,
-            "probabilities": prediction.probabilities.tolist(),
-            "blank": prediction.blank,
-        }
+        fields = prediction.to_dict()
+        if self._top:
+            names = ("digit", "name", "probability")
+            fields["top"] = [dict(zip(names, one, strict=True)) for one in _best(prediction, self._top)]
+        return fields
+
+    def _row(self, prediction: Prediction) -> list[object]:
+        top = (value for _, *values in _best(prediction, self._top) for value in values)
+        return [*prediction.to_row().values(), *top]
 
     def _say(self, line: str) -> None:
         """A line on standard error, above the bar."""
         sys.stdout.flush()
-        line = f"jaxdigits: {' '.join(line.split())}"
-        self._console.print(line.encode("utf-8", "backslashreplace").decode(), markup=False, emoji=False)
+        self._console.print(f"jaxdigits: {in_one_line(line)}", markup=False, emoji=False)
+
+
+def _best(prediction: Prediction, count: int) -> list[tuple[int, str, float]]:
+    """The most probable classes, their names and their probabilities."""
+    names, probabilities = prediction.class_names, prediction.probabilities
+    return [(index, names[index], float(probabilities[index])) for index in prediction.ranking[:count]]
 
 
 @contextlib.contextmanager

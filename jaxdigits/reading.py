@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxdigits import image, layout
+from jaxdigits import layout
 from jaxdigits.errors import DataError, UsageError
+from jaxdigits.form import CANONICAL, centred, fitted, usual_strokes, with_margin
+from jaxdigits.grey import grey_of
 from jaxdigits.ink import Invert, ink_level, levels
 from jaxdigits.layout import Atom
-from jaxdigits.morphology import closed, resized, stroke_width, thickened
+from jaxdigits.morphology import closed, histogram, resized
 from jaxdigits.paper import CONTRAST, extended, polarity, quiet, sheet, without_lines
 from jaxdigits.recognizer import Recognizer, recognizer_of
 from jaxdigits.sources import Picture, sources
@@ -32,6 +34,7 @@ _WORKING_SIDE = 2048  # pixels: what is larger is averaged down
 _PAPER_SIDE = 192  # pixels: light and shadow need no more
 _WINDOW = 0.35  # of the longer side: wider than any stroke, narrower than the shadows to be removed
 _NOISE = 5  # standard deviations: ink is told from the paper's noise by as much
+_THINNING = 0.25  # of its width: the most that a stroke loses on each side
 _CROSSED = 100  # of 255: where a row or a column of an image enters a stroke
 _LONGEST = 5  # atoms in a candidate
 _WIDEST = 1.5  # of the line's height: the widest candidate of several atoms
@@ -349,14 +352,14 @@ def ink_of(pixels: np.ndarray, invert: Invert = "auto") -> UInt8[np.ndarray, "h 
     Returns:
       The ink, of a picture whose longer side is over `_WORKING_SIDE` at that size; all 0 if there is none.
     """
-    grey = _grey_of(pixels, _WORKING_SIDE)
-    if invert is not False and (on_table := sheet(grey)) is not None:
-        inside, (top, left, bottom, right) = on_table
+    grey = grey_of(pixels, _WORKING_SIDE)
+    counts = histogram(grey)
+    if invert is not False and (on_table := sheet(grey, counts)) is not None:
+        inside, box = on_table
         ink = np.zeros_like(grey)
-        part = extended(grey[top:bottom, left:right], inside[top:bottom, left:right])
-        ink[top:bottom, left:right] = _ink_on(part)
+        ink[box] = _ink_on(extended(grey[box], inside[box]))
         return ink
-    dark = polarity(grey) if invert == "auto" else invert
+    dark = polarity(grey, counts) if invert == "auto" else invert
     dark = _stands_out_darker(grey) if dark is None else dark
     return _ink_on(grey if dark else ~grey)
 
@@ -411,26 +414,10 @@ def _stands_out_darker(grey: np.ndarray) -> bool:
     return float(((small.astype(np.float64) - around) ** 3).sum()) < 0
 
 
-# ---- between a page and MNIST's form, by the steps of `image` ----
-
-
-def _grey_of(pixels: np.ndarray, side: int) -> UInt8[np.ndarray, "h w"]:
-    """A picture in the grey levels that show its ink best, its longer side at most `side` pixels."""
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = image._on_paper(pixels)
-    pixels = image._reduced(pixels, side)
-    direction = image._colour_direction(pixels) if pixels.ndim == 3 else np.ones(1, np.float32)
-    return image._to_grey(pixels, direction)
+# ---- MNIST's form ----
 
 
 def _image_of(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     """The ink of one digit, cut out, in MNIST's form: strokes of its width, fitted, centred."""
-    side, margin = image._CANONICAL, image._CANONICAL // 4
-    ink = np.pad(resized(ink, *(max(2, round(size * side / max(ink.shape))) for size in ink.shape)), margin)
-    present = stroke_width(ink)
-    thin, thick = (width * side / image._BOX for width in image._STROKES)
-    wanted = min(max(present, thin), thick)
-    radius = (wanted - present) / 2 / (1 - wanted / side)
-    if abs(radius) > 0.25:
-        ink = thickened(ink, float(np.clip(radius, -0.25 * present, side // 8)))
-    return image._centred(image._fitted(ink))
+    sizes = (max(2, round(size * CANONICAL / max(ink.shape))) for size in ink.shape)
+    return centred(fitted(usual_strokes(with_margin(resized(ink, *sizes)), _THINNING)))

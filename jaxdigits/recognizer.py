@@ -1,6 +1,7 @@
 """Pictures to predictions: a trained model, compiled, behind one call.
 
-What a picture looks like is `image`'s business, what a model file holds `checkpoint`'s. Programs are
+What a picture looks like is `image`'s business, what a model file holds `checkpoint`'s, which answers are
+refused `rejection`'s. Programs are
 compiled for a few batch sizes only, and inputs are padded up to the next, so that many pictures of
 varying number cost few compilations.
 """
@@ -8,29 +9,27 @@ varying number cost few compilations.
 import dataclasses
 import functools
 import itertools
-import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
-from jaxdigits import loader
+from jaxdigits import loader, rejection
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.evaluate import average_views, in_portions, views_of
 from jaxdigits.image import Invert
 from jaxdigits.model import fastest_form
+from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.sources import Pictures, is_batch
 
 __all__ = [
     "DEFAULT_MODEL",
-    "Prediction",
-    "Predictions",
     "Recognizer",
     "load",
     "predict",
@@ -43,83 +42,6 @@ _BATCH_SIZES = (32, 256, 1024)  # besides the views of a single picture
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
 Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prediction:
-    """What one picture shows.
-
-    Attributes:
-      source: the picture's name: its path, or its kind and place among the inputs.
-      digit: the most probable class, from 0; for MNIST it is the digit itself.
-      name: the name of that class.
-      probability: its probability, from 0 to 1.
-      probabilities: those of all classes, float32 [classes].
-      blank: whether there is no ink in the picture, so that the digit means nothing.
-      note: what a reader should know of how the picture was read, as of one with several frames; or "".
-    """
-
-    source: str
-    digit: int
-    name: str
-    probability: float
-    probabilities: Float[np.ndarray, " classes"]
-    blank: bool = False
-    note: str = ""
-
-    def __repr__(self) -> str:
-        blank = ", blank=True" if self.blank else ""
-        return f"Prediction({self.name!r}, probability={self.probability:.4f}, source={self.source!r}{blank})"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
-    """What several pictures show: arrays, which also iterate as `Prediction`s.
-
-    Attributes:
-      sources: n names of pictures.
-      probabilities: float32 [n, classes].
-      class_names: a name for each class.
-      blank: whether there is no ink in a picture, bool [n].
-      notes: what a reader should know of how each picture was read; mostly "".
-      errors: why pictures were skipped, in order.
-    """
-
-    sources: tuple[str, ...]
-    probabilities: Float[np.ndarray, "n classes"]
-    class_names: tuple[str, ...]
-    blank: Bool[np.ndarray, " n"]
-    notes: tuple[str, ...]
-    errors: tuple[DataError, ...] = ()
-
-    @property
-    def digits(self) -> Int[np.ndarray, " n"]:
-        """The most probable class of each picture."""
-        return self.probabilities.argmax(axis=1)
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: SupportsIndex) -> Prediction:
-        index = operator.index(index)
-        row = self.probabilities[index]
-        digit = int(row.argmax())
-        return Prediction(
-            self.sources[index],
-            digit,
-            self.class_names[digit],
-            float(row[digit]),
-            row,
-            bool(self.blank[index]),
-            self.notes[index],
-        )
-
-    def __iter__(self) -> Iterator[Prediction]:
-        return (self[index] for index in range(len(self)))
-
-    def __repr__(self) -> str:
-        shown = " ".join(self.class_names[digit] for digit in self.digits[:20])
-        return f"Predictions(n={len(self)}: {shown}{' ...' if len(self) > 20 else ''})"
 
 
 class Recognizer:
@@ -136,7 +58,7 @@ class Recognizer:
         network = model.network(fastest_form(device.platform))
         self._params = jax.device_put(model.params, device)
         portion = 64 if device.platform == "cpu" else _BATCH_SIZES[-1]
-        self._logits = jax.jit(in_portions(network, portion))
+        self._program = jax.jit(in_portions(network, portion))
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -223,27 +145,37 @@ class Recognizer:
 
     def _predictions(self, read: list[loader.Loaded], pixels: np.ndarray) -> Predictions:
         """What loaded pictures show; `pixels` are theirs, uint8 [n, 28, 28]."""
+        model = self.model
+        logits = self.logits(pixels[..., None])
+        scores = rejection.score(logits, model.temperature, model.none_class)
+        blank = np.array([one.blank for one in read], bool)
         return Predictions(
             tuple(one.name for one in read),
-            self.probabilities(pixels[..., None]),
-            self.model.class_names,
-            np.array([one.blank for one in read], bool),
+            rejection.probabilities(logits, model.temperature, model.none_class),
+            scores,
+            rejection.reasons(logits, scores, blank, none_class=model.none_class, threshold=model.threshold),
+            model.class_names,
             tuple(one.note for one in read),
         )
 
     def probabilities(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
         """The probabilities of model-ready images: uint8 [n, 28, 28, 1], white on black."""
-        views = views_of(images, self.model.views)
-        sizes = (len(views), len(images), len(self.model.class_names))
-        logits = average_views(self._run(np.concatenate(views)).reshape(sizes))
-        logits = logits / np.float32(self.model.temperature)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return odds / odds.sum(axis=1, keepdims=True)
+        model = self.model
+        return rejection.probabilities(self.logits(images), model.temperature, model.none_class)
 
-    def _run(self, images: np.ndarray) -> Float[np.ndarray, "n classes"]:
+    def logits(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
+        """The logits of model-ready images, averaged over their views, before any temperature; float32.
+
+        There is one for each class, and one more if the model has an output for none of them.
+        """
+        views = views_of(images, self.model.views)
+        sizes = (len(views), len(images), self.model.outputs)
+        return average_views(self._run(np.concatenate(views)).reshape(sizes))
+
+    def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
         sizes = (self.model.views, *_BATCH_SIZES)
-        batches: list[Any] = [np.zeros((0, len(self.model.class_names)), np.float32)]
+        batches: list[Any] = [np.zeros((0, self.model.outputs), np.float32)]
         start = 0
         while start < len(images):
             left = len(images) - start
@@ -253,7 +185,7 @@ class Recognizer:
             batch = images[start : start + size]
             if len(batch) < size:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            batches.append(self._logits(self._params, batch))
+            batches.append(self._program(self._params, batch))
             start += size
         return np.concatenate(jax.device_get(batches))[: len(images)]
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdigits.evaluate import wilson_interval
-from jaxdigits.training import Progress, TrainResult
+from jaxdigits.loop import Progress
+from jaxdigits.training import TrainResult
 
 __all__ = ["TrainReport"]
 
@@ -87,9 +88,13 @@ class TrainReport:
         table.add_row("seconds in all", f"{seconds['total']:.2f}", claim["total"])
         self.console.print()
         self.console.print(table)
-        if summary["stopped_early"]:
-            updates = f"{summary['steps']} update{'s' if summary['steps'] != 1 else ''}"
+        updates = f"{summary['steps']} update{'s' if summary['steps'] != 1 else ''}"
+        if summary["ended"] == "time limit":
             self.say(f"\nStopped early, after {updates}: --max-seconds has passed.")
+        elif summary["ended"] == "early stop":
+            self.say(
+                f"\nStopped early, after {updates}: no better validation since epoch {summary['best_epoch']}."
+            )
         self.say(f"\nThe run lies in {result.run_dir}")
 
 

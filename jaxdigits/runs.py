@@ -1,14 +1,18 @@
 """The folder of a run: how it is claimed, and what is written to it when.
 
+.lock               while a process is at work on it
 config.json         before the training begins
 metrics.jsonl       a line after each epoch
+last.safetensors    every so many seconds and epochs: the whole training, to go on with
+best.safetensors    with it, where images are held out: the model of the epoch that read them best
 model.safetensors   at the end: the trained model
 history.png, confusion.png, mistakes.png
-summary.json        last of all: a folder that has it is a finished run
+summary.json        last of all: a folder that has it is a run that has ended
 """
 
 import contextlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,47 +20,92 @@ from typing import Any
 import numpy as np
 
 from jaxdigits import config as configs
+from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import MODEL_FILE, Model, save_model
 from jaxdigits.config import TrainConfig
 from jaxdigits.errors import StorageError, UsageError
 from jaxdigits.evaluate import Evaluation
-from jaxdigits.storage import write_json
+from jaxdigits.lock import LOCK_FILE, Lock
+from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
+from jaxdigits.storage import atomic_write, write_json
 
-__all__ = ["RunFolder", "refuse_taken"]
+__all__ = ["BEST_FILE", "LAST_FILE", "RunFolder", "refuse_taken"]
+
+LAST_FILE = "last.safetensors"  # a training, as `snapshot` has them
+BEST_FILE = "best.safetensors"  # a model, as `checkpoint` has them
+_FIGURES = ("history.png", "confusion.png", "mistakes.png")
+_METRICS_FILE = "metrics.jsonl"
 
 
 class RunFolder:
-    """A folder that belongs to one run.
+    """A folder that belongs to one run, and to this process as long as it is entered as a context manager.
 
-    It is claimed by creating `config.json`, which one process alone can do: of two runs that want the
-    same folder, the second is refused.
+    It is claimed by its lock: of two runs that want the same folder, the second is refused. Whatever a run
+    that was killed has left half-written is removed.
 
     Args:
       config: says which folder; without a wish, a new one under `runs/`, named by time and task.
+      resumed: the folder of the run to go on with, as `resume.find` gives it; None begins a new one.
+
+    Attributes:
+      path: of the folder.
+      last: where the training is saved.
 
     Raises:
-      UsageError: another run has it.
+      UsageError: another run has it, or the run cannot go on under this configuration.
       StorageError: it cannot be made or written to.
     """
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, resumed: Path | None = None):
         try:
-            self.path = _new(config) if config.run_dir is None else _given(Path(config.run_dir))
-            with (self.path / "config.json").open("x", encoding="utf-8") as file:
-                file.write(json.dumps(configs.to_json(config), indent=2) + "\n")
-        except FileExistsError as error:
-            raise UsageError(f"--run-dir {self.path} has just been taken by another run") from error
+            self.path = resumed or (_new(config) if config.run_dir is None else _given(Path(config.run_dir)))
+            self._lock = Lock(self.path)
         except OSError as error:
             raise StorageError(f"cannot make the run folder: {error}") from error
+        self.last = self.path / LAST_FILE
+        try:
+            self._claim(config, resumed is not None)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _claim(self, config: TrainConfig, resumed: bool) -> None:
+        if resumed:
+            resumes.check(self.path, config)
+        elif not _is_free(self.path):
+            raise UsageError(f"--run-dir {self.path} has just been taken by another run")
+        try:
+            for path in _left(self.path):
+                path.unlink(missing_ok=True)
+            if resumed:  # it has no end any more
+                (self.path / SUMMARY_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot use the run folder {self.path}: {error.strerror or error}") from error
+        write_json(self.path / CONFIG_FILE, configs.to_json(config))
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
 
     def add_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds an epoch's line to `metrics.jsonl`."""
-        file = self.path / "metrics.jsonl"
+        file = self.path / _METRICS_FILE
         try:
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(metrics) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+
+    def write_metrics(self, history: Iterable[dict[str, Any]]) -> None:
+        """Writes `metrics.jsonl` anew: whole, and flushed to the disk."""
+        with atomic_write(self.path / _METRICS_FILE) as file:
+            file.write("".join(json.dumps(metrics) + "\n" for metrics in history).encode())
+
+    def save_best(self, model: Model) -> None:
+        """Writes the model of the epoch with the best validation."""
+        save_model(self.path / BEST_FILE, model)
 
     def save_model(self, model: Model) -> None:
         """Writes the trained model."""
@@ -90,8 +139,8 @@ class RunFolder:
         )
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Writes the summary, which marks the run as finished."""
-        write_json(self.path / "summary.json", summary)
+        """Writes the summary, which marks the run as ended."""
+        write_json(self.path / SUMMARY_FILE, summary)
 
 
 def refuse_taken(config: TrainConfig) -> None:
@@ -105,11 +154,23 @@ def refuse_taken(config: TrainConfig) -> None:
         return
     folder = Path(config.run_dir)
     try:
-        taken = folder.exists() and any(folder.iterdir())
+        taken = folder.exists() and not _is_free(folder)
     except OSError as error:
         raise StorageError(f"cannot use --run-dir {folder}: {error.strerror or error}") from error
     if taken:
-        raise UsageError(f"--run-dir {folder} is not empty; name a new folder, or remove that one")
+        other = "--resume the run in it" if resumes.is_run(folder) else "remove that one"
+        raise UsageError(f"--run-dir {folder} is not empty; name a new folder, or {other}")
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a run leaves that is killed before it begins."""
+    return {path.name for path in folder.iterdir()} <= {LOCK_FILE, *(path.name for path in _left(folder))}
+
+
+def _left(folder: Path) -> list[Path]:
+    """Files that a process which was killed has left half-written."""
+    names = (CONFIG_FILE, _METRICS_FILE, LAST_FILE, BEST_FILE, MODEL_FILE, *_FIGURES, SUMMARY_FILE)
+    return [path for name in names for path in folder.glob(f".{name}.*.tmp")]
 
 
 def _given(folder: Path) -> Path:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # Pillow and JAX are slow to import; a type needs neither
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "Pictures", "Source", "file_source", "is_batch", "label", "sources"]
 
-Single: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image | np.ndarray | jax.Array"
+Single: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image | np.ndarray | jax.Array | Source"
 Pictures: TypeAlias = "Single | Iterable[Single]"
 
 # A folder's files with one of these are taken for pictures; SVG and HEIC for the sake of a clear error.
@@ -96,7 +96,8 @@ def sources(pictures: "Pictures") -> Iterator[Source]:
     RGBA; `[n, h, w, 1 or 3 or 4]` a batch of those. Its values are booleans, integers from 0 to 255, or
     floats: from 0 to 1 if none exceeds 1 (give or take 0.001), else from 0 to 255.
 
-    What is wrong with one picture is raised by its `load`, so that the others can still be had.
+    What is wrong with one picture is raised by its `load`, so that the others can still be had. A `Source`
+    stands for itself.
 
     Args:
       pictures: the source.
@@ -143,7 +144,9 @@ def _is_pillow(source: Any) -> bool:
 
 def _expanded(source: Any, position: str) -> Iterator[Source]:
     """The pictures of one member of the list; `position` tells apart the names of those that have none."""
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, Source):  # it was taken out of another source before
+        yield source
+    elif isinstance(source, str | os.PathLike):
         yield from _of_path(os.fsdecode(source))
     elif isinstance(source, bytes | bytearray | memoryview):
         yield Source(f"bytes{position}", lambda: _decoded(bytes(source), f"bytes{position}"))
@@ -209,9 +212,11 @@ def _of_folder(name: str) -> Iterator[Source]:
     for folder, subfolders, files in os.walk(name):
         subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
         for file in sorted(files):
-            if Path(file).suffix.lower() in PICTURE_SUFFIXES and not file.startswith("."):
+            path = os.path.join(folder, file)  # noqa: PTH118 (which would change the name)
+            picture = Path(file).suffix.lower() in PICTURE_SUFFIXES and not file.startswith(".")
+            if picture and not Path(path).is_fifo():  # a pipe that nobody writes to would be waited for
                 empty = False
-                yield file_source(os.path.join(folder, file))  # noqa: PTH118 (which would change the name)
+                yield file_source(path)
     if empty:
         yield _refused(name, "the folder holds no picture files")
 
@@ -325,17 +330,17 @@ def _pixels(picture: "Image", label: str, copy: bool) -> tuple[np.ndarray, str]:
     _check_size(*picture.size, label)
     if picture.format == "EPS":
         raise DataError(f"{label}: PostScript is a program, not a picture; convert it to PNG first")
-    frames = getattr(picture, "n_frames", 1) if picture.format in ("GIF", "WEBP", "PNG", "TIFF") else 1
+    # Asked for, not counted: of a small TIFF file with 24,000 frames that alone took four seconds.
+    several = picture.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(picture, "is_animated", False)
     if copy:
         picture = picture.copy()
     else:
         picture.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # JPEG: decodes a fraction only
         picture.load()
     with contextlib.suppress(Exception):  # damaged EXIF data do not damage the picture
-        picture = ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
     _check_size(*picture.size, label)  # an icon holds several pictures, of which one was loaded
-    note = f"the first of {frames} frames is read" if frames > 1 else ""
-    return _plain_mode(picture), note
+    return _plain_mode(picture), "the first of several frames is read" if several else ""
 
 
 def _check_size(width: int, height: int, label: str) -> None:
@@ -361,7 +366,9 @@ def _plain_mode(picture: "Image") -> np.ndarray:
         return np.asarray(picture.convert("RGBA"))
     if picture.mode == "LAB":
         return np.asarray(picture.getchannel("L"))
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    if picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return np.asarray(picture)
 
 
 # ---- arrays ----

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxdigits.augment import affine, draw
+from jaxdigits.augment import random_affine, random_damage, random_ink
 from jaxdigits.config import TrainConfig
 from jaxdigits.model import Network, Params
 
@@ -59,6 +59,8 @@ class Data(NamedTuple):
     key: jax.Array  # of the run's augmentation
 
 
+_MOVES = ("max_shift", "max_scale", "max_shear", "max_slant", "max_bend")
+
 Update = Callable[[TrainState, Data], TrainState]
 
 
@@ -98,13 +100,35 @@ def cross_entropy(
     return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(axis=1)
 
 
+def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array, Array, Array], Array]:
+    """The variations of training images that a configuration asks for, over so many updates.
+
+    Returns:
+      A function of a key, of images and of the number of updates made, to images.
+    """
+    moves = {name: getattr(config, name) for name in _MOVES}
+
+    def vary(key: jax.Array, images: Array, step: Array) -> Array:
+        strength = 1 - config.calming * step / updates if config.calming else 1.0
+        if any(moves.values()):
+            images = random_affine(key, images, **moves, strength=strength)
+        if config.ink:
+            images = random_ink(jax.random.fold_in(key, 2), images, share=config.ink * strength)
+        if config.damage:
+            images = random_damage(jax.random.fold_in(key, 3), images, share=config.damage * strength)
+        return images
+
+    return vary
+
+
 def make_update(
     network: Network,
     optimizer: optax.GradientTransformation,
     config: TrainConfig,
+    updates: int,
     portion: int | None = None,
 ) -> Update:
-    """The update of this network under this optimizer, as a pure function.
+    """The update of this network under this optimizer, one of `updates`, as a pure function.
 
     A batch may be filled up with what is no image, and does not count: each image counts once in an
     epoch, in the loss as in the sums, whatever the batch size and the number of devices.
@@ -113,21 +137,17 @@ def make_update(
       network: the network.
       optimizer: the optimizer.
       config: the configuration.
+      updates: of the whole training.
       portion: a larger batch, if it is a multiple, has its gradients summed over portions of so many
         images: of a batch of thousands, a CPU would lose four fifths of its speed to memory.
     """
-    limits = {name: getattr(config, name) for name in ("max_shift", "max_scale", "max_shear")}
-    augmented = any(limit > 0 for limit in limits.values())
+    vary = make_augmentation(config, updates)
 
-    def gradients(params: Params, data: Data, count: Array, part: _Part) -> tuple[Params, Sums]:
-        images, labels = data.images[part.chosen], data.labels[part.chosen]  # beyond the last one, the last
-        if part.drawn is not None:
-            images = affine(part.drawn, images, **limits)
-
+    def gradients(params: Params, count: Array, part: _Part) -> tuple[Params, Sums]:
         def loss_of(params: Params) -> tuple[Array, Sums]:
-            logits = network.apply(params, images)
-            losses = cross_entropy(logits, labels, config.label_smoothing)
-            correct = (logits.argmax(axis=1) == labels) & (part.weights > 0)
+            logits = network.apply(params, part.images)
+            losses = cross_entropy(logits, part.labels, config.label_smoothing)
+            correct = (logits.argmax(axis=1) == part.labels) & (part.weights > 0)
             total, images_here = jnp.sum(losses * part.weights), jnp.sum(part.weights)
             sums = Sums(total, correct.sum(dtype=jnp.int32), images_here.astype(jnp.int32))
             return total / count, sums
@@ -138,13 +158,14 @@ def make_update(
         row = state.step % data.order.shape[0]
         chosen = jax.lax.dynamic_index_in_dim(data.order, row, keepdims=False)
         weights = (chosen < data.labels.shape[0]).astype(jnp.float32)
-        drawn = None
-        if augmented:
-            drawn = draw(jax.random.fold_in(data.key, state.step), config.batch_size)
-            if len(chosen) > config.batch_size:
-                drawn = jnp.pad(drawn, ((0, len(chosen) - config.batch_size), (0, 0), (0, 0), (0, 0)))
-        whole = _Part(chosen, weights, drawn)
-        one = functools.partial(gradients, state.params, data, jnp.sum(weights))
+        labels = data.labels[chosen]  # beyond the last one, the last
+        # What is drawn at random is drawn for the batch, and does not depend on how it is filled up.
+        images = data.images[chosen[: config.batch_size]]
+        images = vary(jax.random.fold_in(data.key, state.step), images, state.step)
+        if len(chosen) > config.batch_size:
+            images = jnp.pad(images, ((0, len(chosen) - config.batch_size), (0, 0), (0, 0), (0, 0)))
+        whole = _Part(images, labels, weights)
+        one = functools.partial(gradients, state.params, jnp.sum(weights))
         changes, sums = _summed(one, whole, portion) if portion else one(whole)
         changes, opt_state = optimizer.update(changes, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)
@@ -155,11 +176,11 @@ def make_update(
 
 
 class _Part(NamedTuple):
-    """What an update makes of its row of the order, or of a part of it."""
+    """The images of an update, or of a part of it."""
 
-    chosen: Int[Array, " batch"]
+    images: UInt8[Array, "batch 28 28 1"] | Float[Array, "batch 28 28 1"]
+    labels: Int[Array, " batch"]
     weights: Float[Array, " batch"]
-    drawn: Float[Array, "batch 5 1 1"] | None
 
 
 def _summed(
@@ -169,7 +190,7 @@ def _summed(
 
     A portion is every so manieth image, and so lies on all the devices that share the batch.
     """
-    parts, odd = divmod(len(whole.chosen), portion)
+    parts, odd = divmod(len(whole.labels), portion)
     if parts < 2 or odd:
         return gradients(whole)
     divided = jax.tree.map(lambda x: x.reshape(portion, parts, *x.shape[1:]).swapaxes(0, 1), whole)

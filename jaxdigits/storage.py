@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from jaxdigits.errors import StorageError
 
-__all__ = ["atomic_write", "cache_root", "private_folder", "sha256", "write_json"]
+__all__ = ["atomic_write", "cache_root", "private_folder", "read_bounded", "sha256", "write_json"]
 
 
 @contextlib.contextmanager
@@ -45,12 +45,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(final)
         temporary = None
+        _sync_folder(final.parent)
     except OSError as error:
         raise StorageError(f"cannot write {final}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the names in a folder outlive a power cut, where the system can be asked for it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:
@@ -70,6 +81,25 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
+    """The content of a file that a stranger may have made: no more is read than `at_most` bytes and one.
+
+    What it says of its own size is not asked, since a device says 0 and never ends.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is larger, or the path has a null character.
+    """
+    blocks, left = [], at_most + 1
+    with Path(path).open("rb") as file:
+        while left and (block := file.read(min(left, 2**20))):
+            blocks.append(block)
+            left -= len(block)
+    if not left:
+        raise ValueError(f"it is larger than {at_most:,} bytes")
+    return b"".join(blocks)
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with Path(path).open("rb") as file:
@@ -79,7 +109,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def cache_root() -> Path:
     """The folder of this user's caches: `$JAXDIGITS_CACHE`, or the platform's own place for it."""
     if chosen := os.environ.get("JAXDIGITS_CACHE"):
-        return Path(chosen).expanduser().resolve()
+        return Path(os.path.expanduser(chosen)).resolve()  # noqa: PTH111 (which raises for an unknown user)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

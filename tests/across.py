@@ -26,7 +26,7 @@ TRAINED, TESTED = 1003, 333  # images: neither of them divides
 
 def train(mesh, batch_size, split, test):
     """Weights, sums and test logits after an epoch."""
-    config = resolve("standard", channels=(4, 8), hidden=32, batch_size=batch_size)
+    config = resolve("robust", channels=(4, 8), hidden=32, batch_size=batch_size)
     n, everywhere = len(split.labels), meshes.replicated(mesh)
     network = build(config.channels, config.hidden, 10, form="patches")
     updates = -(-n // batch_size)
@@ -39,7 +39,7 @@ def train(mesh, batch_size, split, test):
     images, labels = (meshes.resident(mesh, a) for a in (split.images, split.labels.astype(np.int32)))
     data = Data(images, labels, order, key)
     state = jax.jit(lambda p: init_state(p, optimizer), out_shardings=everywhere)(network.init(0))
-    drive = Executor(make_update(network, optimizer, config), state, data, any_count=True)
+    drive = Executor(make_update(network, optimizer, config, updates), state, data, any_count=True)
     evaluator = Evaluator(network, state.params, batch_size=200, portion=16, mesh=mesh)
     state = drive(state, data, updates)
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state))

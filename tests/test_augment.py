@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.augment import random_affine
+from jaxdigits.augment import random_affine, random_damage, random_ink
 
 STILL = {"max_shift": 0.0, "max_scale": 0.0, "max_shear": 0.0}
 
@@ -65,3 +65,51 @@ def test_a_shear_turns_an_upright_stroke_by_its_angle():
     slope = (columns[:, 18] - columns[:, 9]) / 9
     assert 0.15 < np.abs(slope).max() < 0.25
     assert abs(slope.mean()) < 0.02
+
+
+def test_a_bend_moves_strokes_by_no_more_than_its_limit(images):
+    dot = np.zeros((500, 28, 28, 1), np.uint8)
+    dot[:, 6, 20] = 255
+    moved = random_affine(jax.random.key(0), jnp.asarray(dot), **STILL, max_bend=2.0)
+    away = centres(moved) - [6, 20]
+    assert np.abs(away).max() <= 2 + 1e-3
+    assert (np.abs(away).max(axis=0) > 1.5).all()
+    bent = random_affine(jax.random.key(0), images, **STILL, max_bend=2.0)
+    np.testing.assert_allclose(bent.sum((1, 2)), images.sum((1, 2), dtype=jnp.float32), rtol=0.05)
+
+
+def test_a_slant_moves_rows_only():
+    stroke = np.zeros((500, 28, 28, 1), np.uint8)
+    stroke[:, 6:22, 13:15] = 255
+    slanted = np.asarray(random_affine(jax.random.key(0), jnp.asarray(stroke), **STILL, max_slant=0.3))
+    np.testing.assert_allclose(slanted.sum(2), stroke.sum(2), rtol=1e-4)
+    assert not np.allclose(slanted, stroke, atol=50)
+
+
+@pytest.mark.parametrize("change", [random_ink, random_damage])
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_ink_and_damage_keep_the_range_and_leave_their_share_alone(images, change, share):
+    many = jnp.tile(images.astype(jnp.float32), (16, 1, 1, 1))
+    first, again, other = (change(jax.random.key(seed), many, share=share) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == many.shape
+    assert float(first.min()) >= 0
+    assert float(first.max()) <= 255 + 1e-3
+    same = np.isclose(first, many, atol=1e-2).all(axis=(1, 2, 3)).mean()
+    assert 0.5 < same < 1 if share == 0.05 else same < 0.3
+
+
+def test_ink_neither_comes_from_nothing_nor_goes_away(images):
+    assert not random_ink(jax.random.key(0), jnp.zeros((64, 28, 28, 1)), share=1.0).any()
+    drawn = random_ink(jax.random.key(0), images.astype(jnp.float32), share=0.5)
+    assert float(drawn.max(axis=(1, 2, 3)).min()) > 20
+
+
+def test_no_strength_is_no_change(images):
+    limits = {"max_shift": 3.0, "max_scale": 0.2, "max_shear": 0.3, "max_slant": 0.2, "max_bend": 1.0}
+    still = random_affine(jax.random.key(0), images, **limits, strength=0.0)
+    np.testing.assert_allclose(still, images, atol=1e-3)
+    for change in (random_ink, random_damage):
+        same = change(jax.random.key(0), images.astype(jnp.float32), share=jnp.float32(0))
+        np.testing.assert_allclose(same, images, atol=1e-3)

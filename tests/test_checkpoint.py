@@ -27,19 +27,25 @@ CHANNELS, HIDDEN, NAMES = (2, 3), 4, tuple("0123456789")
 
 
 @functools.cache
-def initial_shapes(channels: tuple[int, ...], hidden: int) -> Any:
+def initial_shapes(channels: tuple[int, ...], hidden: int, outputs: int = 10) -> Any:
     """The parameters of a fresh network, as shapes."""
-    return build(channels, hidden, 10, form="direct").shapes
+    return build(channels, hidden, outputs, form="direct").shapes
 
 
 def untrained(
-    channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN, seed: int = 0, views: int = 5
+    channels: tuple[int, ...] = CHANNELS,
+    hidden: int = HIDDEN,
+    seed: int = 0,
+    views: int = 5,
+    none_class: bool = False,
+    threshold: float | None = None,
 ) -> Model:
     random = np.random.default_rng(seed)
-    shapes = initial_shapes(channels, hidden)
+    shapes = initial_shapes(channels, hidden, 10 + none_class)
     params = jax.tree.map(lambda leaf: random.standard_normal(leaf.shape, np.float32), shapes)
     config, figures = to_json(PRESETS["fast"]), {"test_accuracy": 0.1, "test_total": 10}
-    return Model(params, channels, hidden, views, 0.75, NAMES, "mnist", config, figures)
+    about = NAMES, "mnist", config, figures
+    return Model(params, channels, hidden, views, 0.75, *about, none_class, threshold)
 
 
 def saved(model: Model) -> bytes:
@@ -78,7 +84,8 @@ def refused_or_sound(content: bytes) -> None:
     assert "\n" not in message
     if model is None:
         return
-    same_structure(model.params, initial_shapes(model.channels, model.hidden))
+    same_structure(model.params, initial_shapes(model.channels, model.hidden, 10 + model.none_class))
+    assert model.threshold is None or np.isfinite(model.threshold)
     assert len(model.class_names) == 10
     assert type(model.views) is int
     assert model.views in (1, 5, 9)
@@ -115,10 +122,18 @@ def with_about(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("channels", "views"), [((2, 3), 1), ((16, 32), 5), ((3, 5, 2), 9), ((4, 3, 2, 1), 1)]
+    ("channels", "views", "none_class", "threshold"),
+    [
+        ((2, 3), 1, False, None),
+        ((16, 32), 5, True, None),
+        ((3, 5, 2), 9, False, -0.1),
+        ((4, 3, 2, 1), 1, True, 4.25),
+    ],
 )
-def test_loaded_is_what_was_saved(channels: tuple[int, ...], views: int, tmp_path: Path):
-    model = untrained(channels, hidden=7, seed=3, views=views)
+def test_loaded_is_what_was_saved(
+    channels: tuple[int, ...], views: int, none_class: bool, threshold: float | None, tmp_path: Path
+):
+    model = untrained(channels, 7, seed=3, views=views, none_class=none_class, threshold=threshold)
     save_model(tmp_path / "a.safetensors", model)
     loaded = load_model(tmp_path / "a.safetensors")
     same_structure(loaded.params, model.params)
@@ -279,12 +294,14 @@ def test_channels_other_than_the_weights_are_refused(channels: Any):
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("format", [..., None, 0, 2, "1", [1]]),
+        ("format", [..., None, 0, 3, "2", [2]]),
         ("hidden", [..., None, 0, -4, 5, 4.0, True, "4", [4], 65_536, 2**70]),
         ("temperature", [..., None, 0.0, -1.0, 1, True, "1", 1e9, float("nan")]),
         ("views", [..., None, 0, -1, 2, 10, 5.0, True, "5", [5], 2**70]),
         ("class_names", [..., None, [], ["0"], NAMES[:9], [*NAMES, "10"], list(range(10)), [None] * 10, 10]),
         ("dataset", [...]),
+        ("none_class", [..., None, 0, 1, "no", [], True]),  # True: the weights are those of ten outputs
+        ("threshold", [..., 1, True, "1", [1.0], float("nan"), float("inf"), float("-inf")]),
         ("config", [..., None, 3, "x", [3]]),
         ("figures", [..., None, 3, "x", [3]]),
     ],

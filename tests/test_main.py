@@ -1,5 +1,6 @@
 """The command line: what it prints, what it leaves, and one line and a status for whatever is wrong."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -20,11 +21,13 @@ from rich.console import Console
 from jaxdigits import __main__ as command_line
 from jaxdigits import dataset
 from jaxdigits.__main__ import main
-from jaxdigits.checkpoint import MODEL_FILE, load_model
+from jaxdigits.checkpoint import MODEL_FILE, load_model, save_model
 from jaxdigits.config import PRESETS, TrainConfig, from_json
 from jaxdigits.prediction_report import PredictionReport
-from jaxdigits.recognizer import Prediction
+from jaxdigits.predictions import FIELDS, Prediction
 from jaxdigits.report import TrainReport
+from jaxdigits.runs import BEST_FILE, LAST_FILE
+from jaxdigits.sources import sources
 from jaxdigits.training import TrainResult
 from tests.conftest import PACKAGED, ROOT, Python
 
@@ -125,7 +128,7 @@ def test_help_of_predict_names_every_flag(capsys: Capture):
         main(["predict", "--help"])
     assert stop.value.code == 0
     output = capsys.readouterr().out
-    flags = {"--model", "--json", "--device", "--invert", "--raw", "--show-preprocessed"}
+    flags = {"--model", "--json", "--csv", "--top", "--device", "--invert", "--raw", "--show-preprocessed"}
     assert flags <= set(re.findall(r"--[\w-]+", output))
     assert "PICTURE" in output
 
@@ -155,6 +158,9 @@ def test_help_of_predict_names_every_flag(capsys: Capture):
         ("predict --bogus a.png", "--bogus"),
         ("predict --device tpu a.png", "--device"),
         ("predict --invert maybe a.png", "--invert"),
+        ("predict --json --csv a.png", "--json and --csv"),
+        ("predict --top 0 a.png", "--top is 0; expected at least 1"),
+        ("predict --number --csv a.png", "--number goes with none of"),
     ],
 )
 def test_wrong_usage(capsys: Capture, arguments: str, expected: str):
@@ -205,7 +211,7 @@ def test_a_diverging_run_is_status_5_and_leaves_no_model(capsys: Capture, tmp_pa
     arguments = (*SMOKE, "--learning-rate", 1e6, "--weight-decay", 1, "--quiet")
     assert "lower --learning-rate" in refused(capsys, 5, "train", *arguments, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run" / MODEL_FILE).exists()
-    assert not (tmp_path / "run" / "summary.json").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["ended"] == "diverged"
 
 
 def test_a_folder_that_cannot_be_made_is_status_6(capsys: Capture, tmp_path: Path):
@@ -253,7 +259,7 @@ def test_a_run_folder_is_complete(piped: Piped, tiny_run: TrainResult):
     assert all(seconds >= 0 for seconds in laps.values())
     assert sum(laps.values()) == pytest.approx(summary["seconds"]["total"], abs=0.1)
     assert (summary["preset"], summary["seed"], summary["dataset"]) == ("fast", 0, "mnist")
-    assert summary["stopped_early"] is False
+    assert summary["ended"] == "finished"
     assert summary["test_total"] == 1024
     assert summary["parameters"] == len(weights(piped.run_dir)) // 4
     assert summary["versions"].keys() >= {"python", "jax", "flax", "optax", "numpy"}
@@ -302,7 +308,7 @@ def test_runs_without_a_name_get_folders_of_their_own_with_all_epochs(
     assert len(lines) == 6
     assert max(map(len, lines)) <= 80
     runs = list((tmp_path / "runs").iterdir())
-    assert [content(run).keys() for run in runs] == [RUN, RUN]
+    assert [content(run).keys() for run in runs] == [RUN | {LAST_FILE, BEST_FILE}] * 2
     for run in runs:
         history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert [metrics["epoch"] for metrics in history] == [1, 2, 3]
@@ -335,9 +341,9 @@ def test_a_run_that_is_out_of_time_stops_and_leaves_all(capsys: Capture, tmp_pat
     run = tmp_path / "run"
     main(["train", *SMOKE, "--max-seconds", "0.001", "--run-dir", str(run)])
     assert "Stopped early" in capsys.readouterr().out
-    assert content(run).keys() == RUN
+    assert content(run).keys() == RUN | {LAST_FILE}
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["stopped_early"] is True
+    assert summary["ended"] == "time limit"
     assert 1 <= summary["steps"] < 22  # the updates of a smoke run
     load_model(run)
 
@@ -366,11 +372,89 @@ def test_predict_prints_json(capsys: Capture, tiny_run: TrainResult, pictures):
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["source"] for answer in answers] == pictures
     for answer in answers:
-        assert answer.keys() == {"source", "digit", "probability", "probabilities", "blank"}
+        assert answer.keys() == {*FIELDS, "probabilities"}
         assert len(answer["probabilities"]) == 10
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert answer["probability"] == max(answer["probabilities"])
         assert answer["probabilities"].index(answer["probability"]) == answer["digit"]
+        assert (answer["rejected"], answer["reason"]) == (False, "")
+
+
+def test_predict_prints_csv(capsys: Capture, tmp_path: Path, tiny_run: TrainResult, pictures):
+    odd = tmp_path / 'a "7", b.png'
+    odd.write_bytes(Path(pictures[0]).read_bytes())
+    model = ("--model", str(tiny_run.run_dir))
+    main(["predict", "--json", *pictures, str(odd), *model])
+    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    main(["predict", "--csv", *pictures, str(odd), *model])
+    output = capsys.readouterr().out
+    assert output.count("\r\n") == output.count("\n") == 5
+    rows = list(csv.DictReader(io.StringIO(output, newline="")))
+    assert len(rows) == 4
+    for row, answer in zip(rows, expected, strict=True):
+        for digit, share in enumerate(answer.pop("probabilities")):
+            answer[f"probability_{digit}"] = share
+        assert row == {name: str(value) for name, value in answer.items()}
+
+
+def test_csv_has_its_header_even_where_nothing_can_be_read(capsys: Capture, tmp_path: Path, tiny_run):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--csv", str(tmp_path / "missing.png"), "--model", str(tiny_run.run_dir)])
+    assert stop.value.code == 3
+    (header,) = csv.reader(capsys.readouterr().out.splitlines())
+    assert header == [*FIELDS, *(f"probability_{digit}" for digit in range(10))]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 99])
+def test_the_most_probable_are_listed_in_every_form(
+    capsys: Capture, tiny_run: TrainResult, pictures, count: int
+):
+    arguments = [pictures[0], "--top", str(count), "--model", str(tiny_run.run_dir)]
+    main(["predict", "--json", *arguments])
+    answer = json.loads(capsys.readouterr().out)
+    shares = answer["probabilities"]
+    best = sorted(range(10), key=lambda digit: -shares[digit])[:count]
+    assert answer["top"] == [
+        {"digit": digit, "name": str(digit), "probability": shares[digit]} for digit in best
+    ]
+    main(["predict", *arguments])
+    listed = [word for digit in best for word in (str(digit), f"{shares[digit]:.2%}")]
+    assert capsys.readouterr().out.split() == [pictures[0], *listed]
+    main(["predict", "--csv", *arguments])
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
+    assert len(header) == len(set(header)) == len(row)
+    fields = dict(zip(header, row, strict=True))
+    for place, digit in enumerate(best, 1):
+        told = fields[f"top_{place}"], fields[f"top_{place}_probability"]
+        assert told == (str(digit), str(shares[digit]))
+    assert f"top_{len(best) + 1}" not in fields
+
+
+def test_what_is_refused_is_marked_and_keeps_its_best_guess(
+    capsys: Capture, tmp_path: Path, tiny_run: TrainResult, pictures
+):
+    save_model(tmp_path / MODEL_FILE, dataclasses.replace(tiny_run.model, threshold=1e9))
+    arguments = [pictures[0], "--model", str(tmp_path)]
+    main(["predict", "--json", *arguments])
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["digit"], answer["rejected"], answer["reason"]) == (7, True, "uncertain")
+    main(["predict", *arguments])
+    assert capsys.readouterr().out == f"{pictures[0]}  ?  uncertain (7  {answer['probability']:.2%})\n"
+    main(["predict", *arguments, "--top", "2"])
+    line = capsys.readouterr().out
+    assert re.search(rf"\(7  \S+%  {answer['runner_up']}  \S+%\)$", line)
+    main(["predict", "--number", *arguments])  # reads all the same
+    assert capsys.readouterr().out == "7\n"
+
+
+def test_a_folder_is_listed_once(
+    capsys: Capture, tiny_run: TrainResult, pictures, monkeypatch: pytest.MonkeyPatch
+):
+    listed, walk = [], os.walk
+    monkeypatch.setattr("os.walk", lambda name: (listed.append(name), walk(name))[1])
+    main(["predict", str(Path(pictures[0]).parent), "--model", str(tiny_run.run_dir)])
+    assert len(capsys.readouterr().out.splitlines()) == len(pictures)
+    assert listed == [str(Path(pictures[0]).parent)]
 
 
 def test_predict_takes_folders_patterns_and_standard_input(
@@ -432,10 +516,10 @@ def test_predict_says_what_is_blank_and_of_several_frames(
     Image.new("L", (50, 50), 255).save(tmp_path / "white.png")
     main(["predict", str(tmp_path), "--model", str(tiny_run.run_dir)])
     output = capsys.readouterr()
-    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of 3 frames is read\n"
+    assert output.err == f"jaxdigits: {tmp_path / 'frames.gif'}: the first of several frames is read\n"
     first, second = output.out.splitlines()
     assert first.split()[1] == "7"
-    assert second.split()[1:] == ["blank"]
+    assert second.split()[1:] == ["?", "blank"]
 
 
 def test_polarity_and_raw_input_are_flags(capsys: Capture, tmp_path: Path, tiny_run: TrainResult, mnist):
@@ -471,11 +555,11 @@ def test_the_strip_has_a_row_for_each_picture(capsys: Capture, tmp_path: Path, t
 
 
 def test_a_bar_is_shown_on_a_terminal_for_many_pictures():
-    prediction = Prediction("0.png", 1, "1", 1.0, np.eye(10, dtype=np.float32)[1])
+    prediction = Prediction("0.png", np.eye(10, dtype=np.float32)[1], 9.0, "", tuple("0123456789"))
     for terminal, count, shown in ((True, 200, True), (True, 5, False), (False, 200, False)):
         output = io.StringIO()
         console = Console(file=output, force_terminal=terminal)
-        with PredictionReport(["0.png"] * count, console=console) as report:
+        with PredictionReport(list(sources(["0.png"] * count)), 10, console=console) as report:
             report.on_prediction(prediction)
         assert ("pictures" in output.getvalue()) is shown
 

@@ -45,7 +45,7 @@ def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
     abreast = train_many(rates)
     assert "side by side, 2 at a time" in abreast.way
     for one, other, rate in zip(alone.models, abreast.models, (0.001, 0.01, 0.003), strict=True):
-        same(one.params, other.params, 1e-3)
+        same(one.params, other.params, 5e-3)  # half of what Adam moves a weight by in one update
         assert one.config["learning_rate"] == rate
     assert [len(metrics["history"]) for metrics in abreast.metrics] == [2, 2, 2]
     run = train(rates[2], run_dir=str(tmp_path / "run"))
@@ -57,7 +57,7 @@ def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
     [
         ([], "at least one"),
         ([resolve("fast"), resolve("fast", epochs=2)], "differ in epochs"),
-        ([resolve("fast", max_seconds=3.0)], "no time limit"),
+        ([resolve("fast", max_seconds=3.0)], "leave out max_seconds"),
         ([-1], "seed"),
     ],
 )

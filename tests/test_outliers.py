@@ -1,5 +1,6 @@
 """What is no digit, and the figures that tell how well it is told from digits."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 
 from benchmarks import nondigits, outliers
 from benchmarks.nondigits import KINDS, LETTERS
-from benchmarks.outliers import auroc, refused_at, score
-from jaxdigits import recognizer
+from benchmarks.outliers import auroc, refused_at
+from jaxdigits.checkpoint import MODEL_FILE, save_model
 from jaxdigits.dataset import Dataset
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.training import TrainResult
@@ -103,26 +104,23 @@ def test_figures_need_scores():
             auroc(*wrong)
         with pytest.raises(UsageError, match="no scores"):
             refused_at(*wrong)
-    with pytest.raises(UsageError, match="share is 1"):
+    with pytest.raises(UsageError, match="share to refuse is 1"):
         refused_at(some, some, 1)
-
-
-def test_scores_are_one_an_image_whatever_the_number(tiny_run: TrainResult, mnist: Dataset):
-    reader = recognizer.load(tiny_run.run_dir)
-    images = mnist.test.images[:1050]
-    scores = score(reader, images)
-    assert scores.shape == (1050,)
-    assert scores[1040:] == pytest.approx(score(reader, images[1040:]), abs=1e-5)
 
 
 def test_the_benchmark_writes_what_it_measured(
     tiny_run: TrainResult, tmp_path: Path, mnist: Dataset, monkeypatch: pytest.MonkeyPatch, capsys
 ):
+    strict = dataclasses.replace(tiny_run.model, threshold=1e9)
+    save_model(tmp_path / MODEL_FILE, strict)
     monkeypatch.setattr("jaxdigits.dataset.load", lambda *_, **__: mnist)
     monkeypatch.setattr(nondigits, "FASHION", tmp_path / "none")
     out = tmp_path / "outliers.json"
-    outliers.main(outliers.Arguments(tiny_run.run_dir, 8, 0, out))
+    outliers.main(outliers.Arguments(tmp_path, 8, 0, out))
     result = json.loads(out.read_text())
     assert [run["kind"] for run in result["runs"]] == MADE
     assert all(0 <= run["auroc"] <= 1 and run["n"] == 8 for run in result["runs"])
+    assert all(run["refused"] <= run["refused_by_model"] == 1 for run in result["runs"])
+    assert result["summary"]["threshold"] == 1e9
+    assert result["summary"]["digits_refused_by_model"] == 1
     assert "fashion left out" in capsys.readouterr().out

@@ -83,14 +83,18 @@ def flag_table():
     import inspect
 
     source = inspect.getsource(TrainConfig)
-    rows = ["| flag | default | `fast` | |", "|---|---|---|---|"]
+    others = [preset for preset in PRESETS if preset != "standard"]
+    rows = [
+        f"| flag | default | {' | '.join(f'`{name}`' for name in others)} | |",
+        "|---" * (len(others) + 2) + "|---|",
+    ]
     for field in dataclasses.fields(TrainConfig):
         found = re.search(rf'^    {field.name}: .*\n    """([^"]*)"""', source, re.M)
         assert found, field.name
         description = " ".join(found[1].split())  # on one line, as a row of a table is
-        shown = [_shown(getattr(PRESETS[preset], field.name)) for preset in ("standard", "fast")]
-        shown[1] = "" if shown[0] == shown[1] else shown[1]
-        rows.append(f"| `--{field.name.replace('_', '-')}` | {shown[0]} | {shown[1]} | {description} |")
+        default, *changed = (_shown(getattr(PRESETS[name], field.name)) for name in ("standard", *others))
+        shown = " | ".join("" if value == default else value for value in changed)
+        rows.append(f"| `--{field.name.replace('_', '-')}` | {default} | {shown} | {description} |")
     return "\n".join(rows)
 
 

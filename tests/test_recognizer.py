@@ -19,15 +19,9 @@ from jaxdigits import dataset
 from jaxdigits.checkpoint import MODEL_FILE
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.evaluate import shift
-from jaxdigits.recognizer import (
-    DEFAULT_MODEL,
-    Prediction,
-    Predictions,
-    Recognizer,
-    load,
-    predict,
-    predict_iter,
-)
+from jaxdigits.predictions import Prediction, Predictions
+from jaxdigits.recognizer import DEFAULT_MODEL, Recognizer, load, predict, predict_iter
+from jaxdigits.rejection import score
 from jaxdigits.sources import is_batch
 from jaxdigits.training import TrainResult
 
@@ -252,15 +246,17 @@ def test_other_ways_with_errors_are_refused(recognizer: Recognizer, images: np.n
         next(recognizer.predict_iter(images[:2], batch_size=0))
 
 
-def test_a_blank_picture_is_said_to_be_blank(recognizer: Recognizer, images: np.ndarray):
+def test_a_blank_picture_is_rejected_as_blank(recognizer: Recognizer, images: np.ndarray):
     blank = recognizer.predict(np.full((90, 80), 250, np.uint8))
     assert isinstance(blank, Prediction)
-    assert blank.blank
-    assert "blank=True" in repr(blank)
+    assert (blank.rejected, blank.reason) == (True, "blank")
+    assert "rejected='blank'" in repr(blank)
     both = recognizer.predict([images[0], np.zeros((28, 28), np.uint8)])
     assert isinstance(both, Predictions)
-    assert both.blank.tolist() == [False, True]
-    assert [one.blank for one in both] == [False, True]
+    assert both.reasons.tolist() == ["", "blank"]
+    assert both.rejected.tolist() == [False, True]
+    assert [one.reason for one in both] == ["", "blank"]
+    assert repr(both) == f"Predictions(n=2, 1 rejected: {both[0].name} {both[1].name}?)"
 
 
 def test_polarity_and_raw_input_can_be_asked_for(
@@ -325,6 +321,50 @@ def test_predictions_are_a_sequence(recognizer: Recognizer, images: np.ndarray):
             predictions[index]  # type: ignore[index]
     assert listed[0] in listed  # comparing and hashing work, by identity
     assert len(set(listed)) == 25
+
+
+def test_what_follows_from_the_probabilities(recognizer: Recognizer, images: np.ndarray):
+    predictions = recognizer.predict(images[:25])
+    assert isinstance(predictions, Predictions)
+    ordered = np.sort(predictions.probabilities, axis=1)
+    rows = np.arange(25)
+    np.testing.assert_array_equal(predictions.probabilities[rows, predictions.runner_ups], ordered[:, -2])
+    np.testing.assert_allclose(
+        predictions.scores, score(recognizer.logits(images[:25]), recognizer.model.temperature)
+    )
+    for one, expected in zip(predictions, ordered, strict=True):
+        assert one.probabilities[one.ranking].tolist() == expected[::-1].tolist()
+        assert one.ranking[:2] == [one.digit, one.runner_up]
+        assert (one.name, one.runner_up_name) == (str(one.digit), str(one.runner_up))
+        assert one.probability == expected[-1]
+        assert one.score == pytest.approx(np.log(one.probability / (1 - one.probability)), rel=0.01)
+    tied = Prediction("", np.array([0.1, 0.4, 0.1, 0.4]), 0.0, "", ("a", "b", "c", "d"))
+    assert (tied.digit, tied.runner_up, tied.ranking) == (1, 3, [1, 3, 0, 2])
+
+
+def test_predictions_turn_into_columns_and_rows_of_plain_values(recognizer: Recognizer, images: np.ndarray):
+    mixed = [*images[:5], np.zeros((28, 28), np.uint8)]
+    predictions = recognizer.predict(mixed)
+    assert isinstance(predictions, Predictions)
+    columns, rows = predictions.to_dict(), predictions.to_rows()
+    assert json.loads(json.dumps(columns)) == columns
+    assert json.loads(json.dumps(rows)) == rows
+    assert columns["source"] == list(predictions.sources)
+    assert columns["digit"] == predictions.digits.tolist()
+    assert columns["runner_up"] == predictions.runner_ups.tolist()
+    assert columns["probabilities"] == predictions.probabilities.tolist()
+    assert columns["score"] == predictions.scores.tolist()
+    assert columns["rejected"] == [False] * 5 + [True]
+    assert columns["reason"] == predictions.reasons.tolist()
+    for index, (one, row) in enumerate(zip(predictions, rows, strict=True)):
+        fields = one.to_dict()
+        assert fields == {name: values[index] for name, values in columns.items()}
+        shares = {f"probability_{digit}": share for digit, share in enumerate(fields.pop("probabilities"))}
+        assert row == fields | shares
+    nothing = recognizer.predict([b""], on_error="skip")
+    assert isinstance(nothing, Predictions)
+    assert nothing.to_rows() == []
+    assert nothing.to_dict() == {name: [] for name in columns}
 
 
 def test_what_predictions_show_of_themselves(recognizer: Recognizer, images: np.ndarray):

@@ -23,7 +23,7 @@ def setup(mnist, n, form: Form = "patches", **overrides):
     order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
     stem = None if config.stem == "random" else whitened_filters(images, config.channels[0])
-    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config)
+    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config, 200)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -89,7 +89,7 @@ def test_portions_of_a_batch_add_up_to_it(mnist, n):
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
     state = init_state(network.init(0), optimizer)
     whole, parts = (
-        jax.jit(make_update(network, optimizer, config, portion))(state, data) for portion in (None, 16)
+        jax.jit(make_update(network, optimizer, config, 200, portion))(state, data) for portion in (None, 16)
     )
     assert int(parts.sums.images) == n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)

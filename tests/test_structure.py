@@ -16,19 +16,23 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors"},
-    {"storage", "idx", "runtime_log", "distributed"},
-    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"},
-    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "mesh"},
-    {"dataset", "ink"},
-    {"executor", "evaluate", "image"},
+    {"errors", "clock", "interrupts", "saver"},
+    {"storage", "idx", "lock", "runtime_log", "distributed"},
+    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
+    | {"nondigits", "rejection", "gpu"},
+    {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
+    | {"resume", "snapshot", "machine", "form", "mesh"},
+    {"dataset", "ink", "grey"},
+    {"executor", "evaluate", "image", "splits"},
     {"worker"},
     {"loader"},
-    {"runs", "recognizer", "profiling"},
-    {"training", "reading", "ensemble"},
-    {"report", "prediction_report", "many"},
+    {"runs", "recognizer", "programs", "profiling"},
+    {"loop", "reading", "ensemble", "many"},
+    {"training"},
+    {"report", "prediction_report", "doctor"},
     {"__init__"},
     {"__main__"},
+    {"console"},
 )
 SLOW = {"tensorflow_datasets", "matplotlib", "PIL", "orbax"}
 

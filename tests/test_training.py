@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdigits import DivergedError, UsageError, plots, train, training
+from jaxdigits import DivergedError, UsageError, plots, programs, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
@@ -40,7 +40,7 @@ def test_the_summary_adds_up(tiny_run):
     assert summary["parameters"] == sum(leaf.size for leaf in weights(tiny_run))
     seconds = dict(summary["seconds"])
     assert seconds.pop("total") >= sum(seconds.values()) - 0.01
-    assert not summary["stopped_early"]
+    assert summary["ended"] == "finished"
     assert json.loads((tiny_run.run_dir / "summary.json").read_text()) == summary
     lines = (tiny_run.run_dir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == tiny_run.history
@@ -78,19 +78,19 @@ def small_set(tmp_path):
 
 
 def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
-    programs = []
+    made = []
 
     class Counted(Executor):
         def __init__(self, *arguments, any_count):
             assert any_count  # as it is on a CPU
             super().__init__(*arguments, any_count=False)
-            programs.append(self._programs)
+            made.append(self._programs)
 
-    monkeypatch.setattr(training, "Executor", Counted)
+    monkeypatch.setattr(programs, "Executor", Counted)
     overrides = {"data_dir": str(small_set(tmp_path)), "epochs": 3, "batch_size": 16}
     result = train("fast", run_dir=str(tmp_path / "run"), **overrides)
     assert [metrics["images"] for metrics in result.history] == [200] * 3
-    assert [set(made) for made in programs] == [{13}]
+    assert [set(counts) for counts in made] == [{13}]
 
 
 def test_the_first_convolution_whitens_the_images_of_the_run(tiny_run, mnist):
@@ -124,7 +124,8 @@ def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, 
 
 def test_two_runs_cannot_have_one_folder(tmp_path):
     config = resolve("fast", run_dir=str(tmp_path / "run"))
-    RunFolder(config)
+    with RunFolder(config), pytest.raises(UsageError, match="in use"):
+        RunFolder(config)
     with pytest.raises(UsageError, match="taken by another run"):
         RunFolder(config)
 
@@ -136,8 +137,7 @@ def test_a_small_set_keeps_most_of_its_images_for_training(tmp_path):
 
 def test_a_time_limit_stops_after_an_update_and_leaves_a_whole_run(tmp_path):
     result = smoke(tmp_path / "run", max_seconds=1e-3)
-    assert result.summary["stopped_early"]
-    assert result.summary["stop_reason"] == "max_seconds"
+    assert result.summary["ended"] == "time limit"
     assert result.summary["steps"] == 1
     assert (tmp_path / "run" / "model.safetensors").exists()
 

@@ -1,0 +1,351 @@
+"""The loop of a training, from wherever it is to its end, and the only place that waits for the device.
+
+It knows the order of things: updates, looks at the clock, at signals and at the loss, the metrics of an
+epoch, checkpoints. All that decides the next update is in the state and in the number of updates made; the
+order of the images and their augmentation follow from that number and the seed. So a training that goes on
+from a checkpoint makes the very updates that it would have made.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdigits import config as configs
+from jaxdigits import mesh as meshes
+from jaxdigits.checkpoint import Model
+from jaxdigits.clock import Clock
+from jaxdigits.config import TrainConfig
+from jaxdigits.dataset import Split
+from jaxdigits.errors import DataError, DivergedError
+from jaxdigits.evaluate import Evaluation
+from jaxdigits.executor import Pace
+from jaxdigits.interrupts import Interrupted, Watch
+from jaxdigits.model import Params
+from jaxdigits.programs import Programs
+from jaxdigits.runs import RunFolder
+from jaxdigits.saver import Saver
+from jaxdigits.snapshot import Record, Snapshot, host_copy, load_snapshot, save_snapshot
+from jaxdigits.splits import Splits
+from jaxdigits.step import zero_sums
+
+__all__ = ["Loop", "Progress"]
+
+_LOOK = 0.25  # seconds between two looks at the device within an epoch: often enough for a live line
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training is, in the middle of an epoch.
+
+    Attributes:
+      epoch: the epoch that runs, from 1.
+      epochs: how many there are to be.
+      fraction: how much of the whole training is done, from 0 to 1.
+      loss: mean training loss of the epoch so far, in nats.
+      accuracy: training accuracy of the epoch so far, from 0 to 1, on augmented images.
+      images_per_second: speed of the epoch so far.
+      seconds_left: estimate for the rest of the training.
+    """
+
+    epoch: int
+    epochs: int
+    fraction: float
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+class _Sums(NamedTuple):
+    """`step.Sums` on the host."""
+
+    loss: float
+    correct: int
+    images: int
+
+
+OnEpoch = Callable[[dict[str, Any]], None] | None
+OnProgress = Callable[[Progress], None] | None
+
+
+class Loop:
+    """A training, at its beginning until `go_on` or `fit` takes it further.
+
+    Args:
+      config: what to do.
+      splits: the images.
+      programs: compiled for both.
+      folder: where results go.
+      clock: the time since the start.
+      saver: writes checkpoints.
+      watch: notes signals.
+
+    Attributes:
+      state: on the device.
+      step: updates made.
+      history: the metrics of each epoch.
+      best: those of the epoch with the best validation so far, or None.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        splits: Splits,
+        programs: Programs,
+        folder: RunFolder,
+        clock: Clock,
+        saver: Saver,
+        watch: Watch,
+    ):
+        self.config, self.splits, self.programs, self.folder = config, splits, programs, folder
+        self.clock, self.saver, self.watch = clock, saver, watch
+        self.state, self.step = programs.initial, 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.best_params: Params | None = None
+        self._epoch_seconds = 0.0  # of the epoch that has begun, before the last interruption
+        self._saved: tuple[int | None, int | None] = (None, None)  # updates made at the last, and the best
+
+    def go_on(self) -> None:
+        """Takes up the training where the run folder's checkpoint has left it.
+
+        Raises:
+          DataError: the checkpoint is damaged, or the images are others now.
+        """
+        try:
+            snapshot = load_snapshot(self.folder.last, self.programs.shapes, self.programs.shapes.params)
+        except FileNotFoundError:  # killed before the first one: this is the beginning
+            self.folder.write_metrics([])
+            return
+        record, each = snapshot.record, self.programs.updates_per_epoch
+        if record.data != self.splits.digest:
+            raise DataError(
+                f"the images to train on are not those that the run {self.folder.path} began with"
+            )
+        if len(record.history) not in (record.step // each, math.ceil(record.step / each)):
+            raise DataError(f"{self.folder.last} contradicts itself; remove it to begin the run again")
+        self.state, self.step = meshes.copies(self.programs.mesh, snapshot.state), record.step
+        self.history, self.best, self.best_params = [*record.history], record.best, snapshot.best
+        self._epoch_seconds = record.epoch_seconds
+        self._saved = (self.step, None)
+        self.clock.go_on(record.seconds)
+        self.folder.write_metrics(self.history)
+
+    def fit(self, on_epoch: OnEpoch, on_progress: OnProgress) -> str:
+        """Trains on, and returns why it ended: `finished`, `time limit` or `early stop`.
+
+        Raises:
+          DivergedError: the loss is no longer finite.
+          Interrupted: a signal came; the training is saved.
+          StorageError: it cannot be saved.
+        """
+        limit, each = self.config.max_seconds, self.programs.updates_per_epoch
+        interval = _LOOK if self.programs.executor.any_count else math.inf
+        pace = Pace(interval, None if limit is None else self.clock.started + limit)
+        while self.step < self.programs.updates:
+            epoch = self.step // each
+            sums, seconds = self._epoch(epoch, pace, on_progress)
+            whole = self.step in (epoch * each + each, self.programs.updates)
+            if not whole:  # the time has passed; who goes on does so within the epoch
+                self._save(seconds)
+            self._end_epoch(self._metrics(epoch, sums, seconds), on_epoch)
+            ended = self._ended(pace)
+            if whole and (ended not in (None, "finished") or self._worth_saving()):
+                self._save()
+            if ended:
+                return ended
+            self.heed()
+        return "finished"
+
+    def _epoch(self, epoch: int, pace: Pace, on_progress: OnProgress) -> "tuple[_Sums, float]":
+        """Makes the updates of an epoch, as far as the deadline allows.
+
+        Returns:
+          Its sums, as Python's numbers, and the seconds that it took.
+        """
+        began, self._epoch_seconds = time.perf_counter() - self._epoch_seconds, 0.0
+        start = epoch * self.programs.updates_per_epoch
+        end = min(start + self.programs.updates_per_epoch, self.programs.updates)
+        data = self.programs.data_of(epoch)
+        if self.step == start:
+            self.state = self.state._replace(sums=zero_sums())
+        while True:
+            count = pace.updates(end - self.step)
+            dispatched = time.perf_counter()
+            self.state = self.programs.executor(self.state, data, count)
+            loss, correct, images = jax.device_get(self.state.sums)  # waits for the device
+            now = time.perf_counter()
+            pace.took(count, now - dispatched)
+            self.step += count
+            sums = _Sums(float(loss), int(correct), int(images))
+            if not math.isfinite(sums.loss):
+                raise self._diverged()
+            if self.step == end or pace.over:
+                return sums, now - began
+            if self.saver.due():
+                self._save(now - began)
+            self.heed(now - began)
+            if on_progress:
+                on_progress(self._progress(epoch, sums, now - began))
+
+    def _end_epoch(self, metrics: dict[str, Any], on_epoch: OnEpoch) -> None:
+        """Keeps the metrics of an epoch, and its parameters if no epoch was validated better."""
+        self.folder.add_metrics(metrics)
+        self.history.append(metrics)
+        if "validation_accuracy" in metrics and (self.best is None or _rank(metrics) > _rank(self.best)):
+            self.best, self.best_params = metrics, host_copy(self.state.params)
+        if on_epoch:
+            on_epoch(metrics)
+
+    def _ended(self, pace: Pace) -> str | None:
+        """Why the training is over after this epoch; None if it is not."""
+        if self.step == self.programs.updates:
+            return "finished"
+        if pace.over:
+            return "time limit"
+        patience = self.config.early_stop
+        if patience and self.best and self.history[-1]["epoch"] - self.best["epoch"] >= patience:
+            return "early stop"
+        return None
+
+    def _worth_saving(self) -> bool:
+        """Whether to save at the end of this epoch. The last one needs it only if others were saved."""
+        if self.step == self.programs.updates:
+            return self._saved[0] is not None or self.saver.due()
+        return self.saver.due(epoch_end=True)
+
+    def _save(self, epoch_seconds: float = 0.0) -> None:
+        """Begins to save the training as it is now.
+
+        Args:
+          epoch_seconds: spent on the epoch that has begun.
+        """
+        self.clock.lap("train")
+        self.saver.save(lambda: self._copy(epoch_seconds))
+        self._saved = (self.step, self.best["step"] if self.best else None)
+        self.clock.lap("save")
+
+    def _copy(self, epoch_seconds: float) -> Callable[[], None]:
+        """Copies all that is to be saved, and returns what writes it."""
+        state, step, history, seconds = host_copy(self.state), self.step, [*self.history], self.clock.total()
+        best, params, saved = self.best, self.best_params, self._saved[1]
+
+        def write() -> None:
+            if best and params and best["step"] != saved:
+                # Before the other: who resumes from that need not write this one.
+                figures = {name: best[name] for name in ("epoch", "validation_loss", "validation_accuracy")}
+                self.folder.save_best(self.model(params, figures))
+            record = Record(step, history, best, epoch_seconds, seconds, self.splits.digest)
+            save_snapshot(self.folder.last, Snapshot(state, params, record))
+
+        return write
+
+    def heed(self, epoch_seconds: float = 0.0) -> None:
+        """Ends the training if a signal has come.
+
+        Args:
+          epoch_seconds: spent on the epoch that has begun.
+
+        Raises:
+          Interrupted: one has; everything is saved.
+          StorageError: one has, and nothing can be saved.
+        """
+        if self.watch.number is None:
+            return
+        if self._saved[0] != self.step:
+            self._save(epoch_seconds)
+        self.saver.wait()
+        done = f"{self.step:,} of {self.programs.updates:,} updates"
+        raise Interrupted(
+            self.watch.number,
+            f"interrupted after {done}, which are saved; "
+            f"jaxdigits train --resume {self.folder.path} goes on from there",
+        )
+
+    def _diverged(self) -> DivergedError:
+        advice = f"lower --learning-rate, which is {self.config.learning_rate:g}"
+        if self.config.dtype != "float32":
+            advice += ", or use --dtype float32"
+        return DivergedError(f"the loss is no longer finite after {self.step} updates; {advice}")
+
+    def _progress(self, epoch: int, sums: "_Sums", seconds: float) -> Progress:
+        speed = sums.images / seconds
+        left = self.programs.updates / self.programs.updates_per_epoch - epoch  # epochs
+        left = left * len(self.splits.taught.labels) - sums.images
+        return Progress(
+            epoch=epoch + 1,
+            epochs=math.ceil(self.programs.updates / self.programs.updates_per_epoch),
+            fraction=self.step / self.programs.updates,
+            loss=sums.loss / sums.images,
+            accuracy=sums.correct / sums.images,
+            images_per_second=speed,
+            seconds_left=left / speed,
+        )
+
+    def _metrics(self, epoch: int, sums: "_Sums", seconds: float) -> dict[str, Any]:
+        metrics = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            "images": sums.images,
+            "train_loss": sums.loss / sums.images,
+            "train_accuracy": sums.correct / sums.images,
+            "learning_rate": float(self.programs.schedule(self.step - 1)),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(sums.images / seconds, 1),
+        }
+        if self.splits.validation is not None:
+            self.clock.lap("train")
+            validation = self.measure(self.state.params, self.splits.validation)
+            self.clock.lap("evaluate")
+            metrics |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
+        return metrics
+
+    def measure(self, params: Params, split: Split, views: int = 1) -> Evaluation:
+        """Evaluates parameters.
+
+        Args:
+          params: on the device or on the host.
+          split: what to measure on.
+          views: how many views of each image to average over. One will do to follow a training.
+
+        Raises:
+          DivergedError: they are good for nothing.
+        """
+        evaluation = self.programs.evaluator(params, split.images, split.labels, views)
+        evaluation = dataclasses.replace(evaluation, none_class=self.config.non_digits > 0)
+        if not np.isfinite(evaluation.logits).all():
+            raise self._diverged()
+        return evaluation
+
+    def model(
+        self,
+        params: Params,
+        figures: dict[str, Any],
+        temperature: float = 1.0,
+        threshold: float | None = None,
+    ) -> Model:
+        """Parameters as a model that can be saved."""
+        config = self.config
+        return Model(
+            params,
+            config.channels,
+            config.hidden,
+            config.views,
+            temperature,
+            self.splits.class_names,
+            self.splits.name,
+            configs.to_json(config),
+            figures,
+            none_class=config.non_digits > 0,
+            threshold=threshold,
+        )
+
+
+def _rank(metrics: dict[str, Any]) -> tuple[float, float]:
+    """The higher, the better validated: by accuracy, and by loss where that is the same."""
+    return metrics["validation_accuracy"], -metrics["validation_loss"]

@@ -98,14 +98,12 @@ def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
     default = _defaults(arguments)
     flags = _parse(TrainArguments, arguments, "train", default)
-    from jaxdigits import training
+    from jaxdigits import distributed, training
     from jaxdigits.report import TrainReport
 
     if flags.coordinator is None and (flags.processes, flags.process_id) != (None, None):
         raise UsageError("--processes and --process-id go with --coordinator")
     if flags.coordinator is not None:
-        from jaxdigits import distributed
-
         distributed.start(flags.coordinator, flags.processes, flags.process_id)
     config = flags.run
     if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
@@ -119,7 +117,8 @@ def train(arguments: Sequence[str]) -> None:
             started=_process_start(),
             profile=flags.profile,
         )
-        report.finish(result)
+        if flags.coordinator is None or distributed.first():
+            report.finish(result)
 
 
 def _defaults(arguments: Sequence[str]) -> TrainArguments:

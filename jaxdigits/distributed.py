@@ -23,11 +23,22 @@ import numpy as np
 
 from jaxdigits.errors import DeviceError, JaxdigitsError, UsageError
 
-__all__ = ["HEARTBEAT", "PATIENCE", "agree", "first", "give_up", "one_line", "start", "together"]
+__all__ = [
+    "HEARTBEAT",
+    "PATIENCE",
+    "agree",
+    "anyone",
+    "first",
+    "give_up",
+    "one_line",
+    "start",
+    "together",
+    "word",
+]
 
 PATIENCE = 60  # seconds that a process waits for the others to come
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
-_ROOM = 16_384  # bytes for what processes compare
+_ROOM = 16_384  # bytes for a text that processes exchange
 
 
 def start(
@@ -149,11 +160,17 @@ def _translate_native_log(patience: float) -> None:
 
 def together(value: int) -> int:
     """The value that process 0 has, in all processes: for what depends on a clock or a signal."""
-    if jax.process_count() == 1:
-        return value
-    from jax.experimental import multihost_utils
+    return value if jax.process_count() == 1 else int(_gathered(np.int32(value))[0])
 
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+def anyone(value: int) -> int:
+    """The greatest value that any of the processes has, in all of them."""
+    return value if jax.process_count() == 1 else int(_gathered(np.int32(value)).max())
+
+
+def word(text: str) -> str:
+    """The text that process 0 has, in all processes."""
+    return text if jax.process_count() == 1 else _gathered(_in_room(text))[0].tobytes().decode().rstrip()
 
 
 def first() -> bool:
@@ -172,13 +189,7 @@ def agree(fields: Mapping[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    from jax.experimental import multihost_utils
-
-    content = json.dumps(dict(fields), sort_keys=True).encode()
-    if len(content) > _ROOM:
-        raise ValueError(f"{len(content)} bytes are too many to compare")
-    padded = np.frombuffer(content.ljust(_ROOM), np.uint8)
-    gathered = np.asarray(multihost_utils.process_allgather(padded))
+    gathered = _gathered(_in_room(json.dumps(dict(fields), sort_keys=True)))
     all_fields = [json.loads(row.tobytes()) for row in gathered]
     for process, others in enumerate(all_fields):
         for name in sorted(all_fields[0].keys() | others.keys()):
@@ -188,6 +199,21 @@ def agree(fields: Mapping[str, Any]) -> None:
                     f"process {process} differs from process 0 in {name}: {theirs!r}, not {ours!r}; "
                     "start all with the same flags and versions"
                 )
+
+
+def _gathered(array: Any) -> np.ndarray:
+    """The arrays of all processes, one behind the other; none goes on before all have come."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array))
+
+
+def _in_room(text: str) -> np.ndarray:
+    """A text as bytes of the length that texts have in all processes."""
+    content = text.encode()
+    if len(content) > _ROOM:
+        raise ValueError(f"{len(content)} bytes are too many to exchange")
+    return np.frombuffer(content.ljust(_ROOM), np.uint8)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,13 @@ from jaxdigits.config import PRESETS, Preset, TrainConfig
 GPU = Literal["h100", "a100"]
 MODELS = {"h100": "NVIDIA H100 80GB HBM3", "a100": "NVIDIA A100-SXM4-80GB"}
 """As the compiler's own descriptions name them."""
+VARIABLES = {
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which asks a driver that need not be there
+    "JAX_PLATFORMS": "",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+"""The environment of a process that compiles for a GPU."""
 TRAINING_IMAGES = 60_000  # of MNIST, those held out among them
 
 LAUNCH = {"low": 1.0, "middle": 3.4, "high": 5.0}
@@ -122,7 +129,7 @@ def contestant(gpu: str, preset: str) -> None:
     n = TRAINING_IMAGES - held_out
     updates = math.ceil(n / config.batch_size)
     started = time.perf_counter()
-    program = _compile(config, n, updates, target)
+    program = compile_for(config, n, updates, target)
     seconds = time.perf_counter() - started
     memory = program.memory_analysis()
     module = computations(program.as_text())
@@ -147,19 +154,28 @@ def contestant(gpu: str, preset: str) -> None:
     print(json.dumps(result))
 
 
-def _compile(config: TrainConfig, n: int, updates: int, target: str) -> Any:
-    """The epoch's program, as `training` asks its executor for it, for a GPU that is only described."""
+def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: int = 1) -> Any:
+    """The epoch's program, as `training` asks its executor for it, for GPUs that are only described.
+
+    Args:
+      config: the configuration.
+      n: training images.
+      updates: in an epoch.
+      target: what the compiler is to know of the GPU, as `description` gives it.
+      gpus: how many of them, in one host.
+    """
     import jax
     import jax.numpy as jnp
     from jax.experimental import topologies
 
+    from jaxdigits import mesh as meshes
     from jaxdigits.executor import Executor
     from jaxdigits.model import build, fastest_form
     from jaxdigits.optimizer import make_optimizer
     from jaxdigits.step import Data, epoch_order, init_state, make_update
 
     topology = topologies.get_topology_desc(
-        "described", platform="cuda", target_config=target, topology="1x1x1"
+        "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
     network = build(
         config.channels,
@@ -173,13 +189,12 @@ def _compile(config: TrainConfig, n: int, updates: int, target: str) -> Any:
     key = jax.eval_shape(lambda: jax.random.key(0))
     images: Any = jax.ShapeDtypeStruct((n, 28, 28, 1), jnp.uint8)
     labels: Any = jax.ShapeDtypeStruct((n,), jnp.int32)
-    order = jax.eval_shape(lambda key: epoch_order(key, jnp.int32(0), n, config.batch_size), key)
-    data = Data(images, labels, order, key)
+    order = jax.eval_shape(lambda key: epoch_order(key, jnp.int32(0), n, config.batch_size, gpus), key)
     state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
-    there = jax.sharding.SingleDeviceSharding(topology.devices[0])
-    state, data = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), (state, data)
-    )
+    mesh = meshes.make_mesh(topology.devices)
+    everywhere = meshes.replicated(mesh)
+    state, images, labels, key = meshes.shapes_on(everywhere, (state, images, labels, key))
+    data = Data(images, labels, meshes.shapes_on(meshes.along(mesh, None, "data"), order), key)
     executor = Executor(
         make_update(network, optimizer, config, updates * config.epochs), state, data, any_count=False
     )
@@ -193,17 +208,11 @@ def main(arguments: Arguments) -> None:
         print("gpu_compile is left out: jax[cuda13] is not installed; pip install '.[cuda13]', Python 3.12+")
         sys.exit(LEFT_OUT)
     code = "import sys; from benchmarks.gpu_compile import contestant; contestant(*sys.argv[1:])"
-    variables = {
-        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which asks a driver that need not be there
-        "JAX_PLATFORMS": "",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
     runs: list[dict[str, Any]] = []
     for round_ in range(arguments.rounds):
         for gpu in arguments.gpus:
             for preset in arguments.presets:
-                output, measured = protocol.run(["-c", code, gpu, preset], **variables)
+                output, measured = protocol.run(["-c", code, gpu, preset], **VARIABLES)
                 result = json.loads(output.splitlines()[-1])
                 runs.append({"gpu": gpu, "preset": preset, "round": round_} | result | measured)
                 _tell(runs[-1])

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Instruction", "Kernel", "computations", "kernels", "loop", "size"]
+__all__ = ["Collective", "Instruction", "Kernel", "collectives", "computations", "kernels", "loop", "size"]
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (\((?:[^()]|\([^()]*\))*\)|\S+) ([a-z-]+)\((.*)$")
@@ -42,6 +42,19 @@ class Kernel(NamedTuple):
     """Read and written, each operand and result once."""
     operations: int
     """Floating-point operations of its products, two to a multiplication with addition."""
+
+
+class Collective(NamedTuple):
+    """An exchange between devices."""
+
+    kind: str
+    """`all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all`, `collective-permute`."""
+    bytes: int
+    """Of its result on each device."""
+    asynchronous: bool
+    """Whether the program goes on while it is under way."""
+    during: int
+    """Kernels that are launched while it is under way."""
 
 
 def computations(text: str) -> dict[str, list[Instruction]]:
@@ -97,6 +110,34 @@ def kernels(module: dict[str, list[Instruction]], body: str, rows: int) -> list[
         gives out.
     """
     return list(_kernels(module, body, rows))
+
+
+_COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
+
+
+def collectives(module: dict[str, list[Instruction]], body: str) -> list[Collective]:
+    """What the devices exchange in a computation, such as a turn of a loop, in the order of the schedule."""
+    found, lines = [], module[body]
+    for at, line in enumerate(lines):
+        called = re.search(r"calls=%([\w.-]+)", line.attributes)
+        inner = module.get(called[1], []) if called else []
+        kinds = (_COLLECTIVE.fullmatch(each.opcode) for each in (line, *inner))
+        kind = next((match[1] for match in kinds if match), None)
+        if not kind:
+            continue
+        if not line.opcode.endswith("-start"):
+            found.append(Collective(kind, size(line.shape), False, 0))
+            continue
+        ends = (
+            i
+            for i in range(at, len(lines))
+            if lines[i].opcode.endswith("-done") and line.name in lines[i].operands
+        )
+        end = next(ends, len(lines) - 1)
+        during = [each for each in lines[at + 1 : end] if each.opcode not in _FREE]
+        launched = sum(not each.opcode.endswith("-done") for each in during)
+        found.append(Collective(kind, size(lines[end].shape), True, launched))
+    return found
 
 
 def _kernels(module: dict[str, list[Instruction]], body: str, rows: int) -> Iterator[Kernel]:

@@ -94,7 +94,7 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
         return go
 
     def loss(params: Any, state: TrainState, data: Data) -> jax.Array:
-        chosen = jax.lax.dynamic_slice(data.order, (state.step % (n // batch) * batch,), (batch,))
+        chosen = data.order[state.step % (n // batch)]
         logits = network.apply(params, data.images[chosen])
         return cross_entropy(logits, data.labels[chosen], config.label_smoothing).mean()
 

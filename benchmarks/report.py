@@ -219,6 +219,59 @@ def gpu_compile() -> str:
     return f"{figures}\n\nNothing of this was run. Assumed for the estimate: {assumptions}."
 
 
+def scaling() -> str:
+    """What sharing an update costs here, what is exchanged, and the model of many H100s."""
+    parts = []
+    for result in results("scaling"):
+        summary = result["summary"]
+        rows = [
+            [
+                where(result),
+                row["kind"],
+                str(row["processes"]),
+                str(row["devices"]),
+                str(row["batch_size"]),
+                number(row["milliseconds"], ".1f"),
+                f"{row['overhead']:.2f}",
+            ]
+            for row in summary["overheads"]
+        ]
+        head = ["", "batch", "processes", "devices of each", "images", "update, ms", "over one device"]
+        parts.append(table(head, rows))
+        if h100 := summary.get("h100"):
+            parts += _h100(h100)
+    return "\n\n".join(parts)
+
+
+def _h100(found: dict[str, Any]) -> list[str]:
+    """The programs compiled for H100s, and the model."""
+    rows = []
+    for program in found["compiled"]:
+        exchanged = [
+            f"{each['kind']} of {each['bytes']:,} bytes, {each['during']} kernels meanwhile"
+            for each in program["collectives"]
+        ]
+        rows.append(
+            [
+                str(program["gpus"]),
+                f"{program['batch_size']:,}",
+                str(program["kernels"]),
+                "; ".join(exchanged),
+            ]
+        )
+    programs = table(["H100s", "images", "kernels an update", "exchanged in an update"], rows)
+    strong, weak = found["estimates"]["strong"], found["estimates"]["weak"]
+    rows = [
+        [f"{a['gpus']:,}"]
+        + [f"{row['compute_us']:.0f} + {row['exchange_us']:.0f}" for row in (a, b)]
+        + [f"{row['efficiency']:.1%}" for row in (a, b)]
+        for a, b in zip(strong, weak, strict=True)
+    ]
+    head = ["H100s", "8,192 images, us: compute + exchange", "1,024 a GPU, us", "efficiency, strong", "weak"]
+    said = "; ".join(found["assumptions"])
+    return [programs, table(head, rows), f"A model, nothing of it was run. Assumed: {said}."]
+
+
 def corruptions() -> str:
     """The error under each corruption, a line a model."""
     rows, names = [], []

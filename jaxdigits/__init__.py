@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdigits import dataset
     from jaxdigits.config import PRESETS, TrainConfig
+    from jaxdigits.ensemble import Ensemble
     from jaxdigits.errors import (
         DataError,
         DeviceError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
+    from jaxdigits.many import TrainedMany, train_many
     from jaxdigits.predictions import Prediction, Predictions
     from jaxdigits.reading import Reading, read
     from jaxdigits.recognizer import Recognizer, load, predict, predict_iter
@@ -38,6 +40,9 @@ _HOMES = {
     "JaxdigitsError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",
+    "Ensemble": "ensemble",
+    "TrainedMany": "many",
+    "train_many": "many",
     "Prediction": "predictions",
     "Predictions": "predictions",
     "Reading": "reading",
@@ -55,6 +60,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "DivergedError",
+    "Ensemble",
     "JaxdigitsError",
     "Prediction",
     "Predictions",
@@ -63,6 +69,7 @@ __all__ = [
     "StorageError",
     "TrainConfig",
     "TrainResult",
+    "TrainedMany",
     "UsageError",
     "dataset",
     "load",
@@ -70,6 +77,7 @@ __all__ = [
     "predict_iter",
     "read",
     "train",
+    "train_many",
 ]
 
 

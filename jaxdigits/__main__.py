@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from jaxdigits import interrupts
 
@@ -49,6 +49,14 @@ class TrainArguments:
     """A config.json of an earlier run, to run again; other flags override it."""
     quiet: bool = False
     """Prints nothing but errors."""
+    profile: Path | None = None
+    """A folder for a trace of a few updates, to be read by XProf or Perfetto."""
+    coordinator: str | None = None
+    """Where process 0 of several is found, HOST:PORT; or auto, where SLURM, Open MPI or Kubernetes tell."""
+    processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this one is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +98,13 @@ def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
     default = _defaults(arguments)
     flags = _parse(TrainArguments, arguments, "train", default)
-    from jaxdigits import training
+    from jaxdigits import distributed, training
     from jaxdigits.report import TrainReport
 
+    if flags.coordinator is None and (flags.processes, flags.process_id) != (None, None):
+        raise UsageError("--processes and --process-id go with --coordinator")
+    if flags.coordinator is not None:
+        distributed.start(flags.coordinator, flags.processes, flags.process_id)
     config = flags.run
     if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
         config = dataclasses.replace(config, resume=default.run.resume, run_dir=None)
@@ -103,8 +115,10 @@ def train(arguments: Sequence[str]) -> None:
             on_progress=report.on_progress,
             say=report.say,
             started=_process_start(),
+            profile=flags.profile,
         )
-        report.finish(result)
+        if flags.coordinator is None or distributed.first():
+            report.finish(result)
 
 
 def _defaults(arguments: Sequence[str]) -> TrainArguments:
@@ -289,16 +303,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except JaxdigitsError as error:
         print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        _leave(error.exit_status)
     except KeyboardInterrupt as stop:
         print(f"jaxdigits: {stop or 'interrupted'}", file=sys.stderr)
-        sys.exit(stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130)
+        _leave(stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         _drop_output()
     except OSError as error:
         _drop_output()
         print(f"jaxdigits: cannot write the output: {error.strerror or error}", file=sys.stderr)
         sys.exit(StorageError.exit_status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exits; one of several processes does not wait for the others, who may be waiting for it."""
+    if distributed := sys.modules.get("jaxdigits.distributed"):
+        distributed.give_up(status)
+    sys.exit(status)
 
 
 def _drop_output() -> None:

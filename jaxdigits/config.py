@@ -17,10 +17,21 @@ from typing import Any, Literal, TypeGuard, get_args
 from jaxdigits.errors import UsageError
 from jaxdigits.storage import read_bounded
 
-__all__ = ["PRESETS", "Preset", "Stem", "TrainConfig", "differences", "from_json", "resolve", "to_json"]
+__all__ = [
+    "PRESETS",
+    "Devices",
+    "Preset",
+    "Stem",
+    "TrainConfig",
+    "differences",
+    "from_json",
+    "resolve",
+    "to_json",
+]
 
-Preset = Literal["fast", "standard", "robust"]
+Preset = Literal["fast", "standard", "robust", "large_batch"]
 Stem = Literal["whitened", "tuned", "random"]
+Devices = int | Literal["all"] | None
 
 _LARGEST = 2**20  # bytes of a configuration: ours have some 600
 
@@ -84,6 +95,9 @@ class TrainConfig:
     """Training images held out to measure each epoch on, at most a quarter of all; never trained on."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to run: the GPU if there is one, the CPU, or a GPU and nothing else."""
+    devices: Devices = None
+    """How many devices share each batch, over all processes, or all; by default one, or all of several
+    processes. The weights do not depend on it, but for rounding."""
     deterministic: bool = False
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
@@ -136,6 +150,9 @@ class TrainConfig:
             )
         _check("validation", self.validation, self.validation >= 0, "0 or more")
         _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
+        several = self.devices
+        valid = several in (None, "all") or (type(several) is int and several >= 1)
+        _check("devices", several, valid, "1 or more, or all")
         most = self.max_updates
         _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
         limit = self.max_seconds
@@ -181,6 +198,24 @@ def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
     return fewest <= len(values) <= most and all(1 <= value <= 4096 for value in values)
 
 
+def scaled_rate(learning_rate: float, batch_size: int, reference: int) -> float:
+    """The learning rate for another global batch: it grows with the square root of the batch.
+
+    The rule for Adam, whose steps are as long as its gradients are noisy (Krizhevsky 2014, "One weird trick
+    for parallelizing convolutional neural networks"; Malladi et al. 2022, "On the SDEs and scaling rules for
+    adaptive gradient algorithms"). The schedule is one of shares of the updates, and follows by itself.
+
+    Args:
+      learning_rate: for batches of `reference` images.
+      batch_size: images of an update, on all devices together.
+      reference: images of an update for which the rate was chosen.
+
+    >>> scaled_rate(0.003, 256, 64)
+    0.006
+    """
+    return learning_rate * math.sqrt(batch_size / reference)
+
+
 _IN_WORDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -196,6 +231,8 @@ def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
     name, kinds = field.name, (type(field.default),)
     if name in ("max_updates", "early_stop"):
         kinds = (int, type(None))
+    elif name == "devices":
+        kinds = (int, str, type(None))
     elif name == "max_seconds":
         kinds = (float, type(None))
     elif name in ("data_dir", "run_dir", "resume"):
@@ -258,6 +295,16 @@ PRESETS: dict[str, TrainConfig] = {
         channels=(32, 64, 128),
         hidden=256,
     ),
+    # `jaxdigits train --preset large_batch --devices all`: a batch for many devices. From the rate of
+    # `standard` the rule leads to 0.034. Chosen of four runs, all of seed 0, by their held-out images: a rate
+    # of 0.01, 0.02 and 0.05 for 12 epochs gave 97.60%, 98.22% and 97.58%, 0.03 for 30 epochs 99.26%.
+    "large_batch": TrainConfig(
+        preset="large_batch",
+        epochs=30,
+        batch_size=8192,
+        learning_rate=0.03,
+        beta2=0.95,
+    ),
 }
 
 
@@ -289,13 +336,13 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
 def differences(begun: TrainConfig, now: TrainConfig) -> list[str]:
     """The fields in which two configurations ask for another result.
 
-    A device is none: a run may go on elsewhere. Nor is how often it is saved.
+    A device is none: a run may go on elsewhere, and on more or fewer. Nor is how often it is saved.
     """
     before, after = to_json(begun), to_json(now)
     return [name for name in before if before[name] != after[name] and name not in _FREE]
 
 
-_FREE = ("device", "checkpoint_seconds")
+_FREE = ("device", "devices", "checkpoint_seconds")
 
 
 def from_json(path: str | os.PathLike[str]) -> TrainConfig:

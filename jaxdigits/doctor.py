@@ -178,6 +178,7 @@ def training_losses(steps: int) -> list[float]:
     form = fastest_form(device.select("auto").platform)
     network, optimizer = build(config.channels, config.hidden, 10, form=form), make_optimizer(config, steps)
     order = jnp.arange(steps * config.batch_size, dtype=jnp.int32) % len(labels)
+    order = order.reshape(steps, config.batch_size)
     data = step.Data(jnp.asarray(images), jnp.asarray(labels, np.int32), order, jax.random.key(0))
     update = jax.jit(step.make_update(network, optimizer, config, steps))
     state, losses = step.init_state(network.init(0), optimizer), []

@@ -1,7 +1,7 @@
 """Exact figures of a model over a whole split: every image counts once, whatever the batch size.
 
 The device turns images into logits, batch by batch, the last one padded; the host takes them all in
-one transfer, drops the padding and counts.
+one transfer, drops the padding and counts. Several devices share each batch.
 """
 
 import dataclasses
@@ -11,8 +11,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int, UInt8
 
+from jaxdigits import mesh as meshes
 from jaxdigits.model import Network, Params
 
 __all__ = [
@@ -150,16 +153,32 @@ class Evaluator:
     Args:
       network: the network.
       params: its parameters, or their shapes.
-      batch_size: images per call of the compiled program.
-      portion: images that go through the network together within the call, a divisor of the batch
-        size: see `in_portions`.
+      batch_size: images per call of the compiled program, at least; more where the devices cannot
+        share so many evenly, in whole portions.
+      portion: images that go through the network together within the call: see `in_portions`.
+      mesh: the devices; by default one.
     """
 
-    def __init__(self, network: Network, params: Params, batch_size: int = 4096, portion: int = 64):
-        apply = in_portions(network, portion)
-        self.batch_size = batch_size
-        images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8)
-        self._program: Callable[..., jax.Array] = jax.jit(apply).lower(params, images).compile()
+    def __init__(
+        self,
+        network: Network,
+        params: Params,
+        batch_size: int = 4096,
+        portion: int = 64,
+        mesh: Mesh | None = None,
+    ):
+        mesh = mesh or meshes.make_mesh(jax.local_devices()[:1])
+        share = math.ceil(batch_size / mesh.shape["data"])
+        share = math.ceil(share / portion) * portion if share > portion else share
+        self.batch_size = share * mesh.shape["data"]
+        apply = jax.shard_map(
+            in_portions(network, portion), mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data")
+        )
+        self._divided = meshes.along(mesh, "data")
+        images = jax.ShapeDtypeStruct((self.batch_size, 28, 28, 1), jnp.uint8, sharding=self._divided)
+        program = jax.jit(apply, out_shardings=meshes.replicated(mesh))
+        params = meshes.shapes_on(meshes.replicated(mesh), params)
+        self._program: Callable[..., jax.Array] = program.lower(params, images).compile()
 
     def logits(
         self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"]
@@ -171,7 +190,8 @@ class Evaluator:
             padding = self.batch_size - len(batch)
             if padding:
                 batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-            batches.append(self._program(params, batch))
+            shares = jax.make_array_from_callback(batch.shape, self._divided, batch.__getitem__)
+            batches.append(self._program(params, shares))
         return np.concatenate(jax.device_get(batches))[: len(images)]
 
     def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray, views: int = 1) -> Evaluation:

@@ -8,6 +8,8 @@ On a CPU the count is an argument of the program: one compilation serves every c
 is the same program, the weights cannot depend on how the updates were divided. On an accelerator a
 loop of unknown length would ask the host before each turn whether to go on; there the count is
 compiled in, and a training takes few different ones.
+
+On several devices the program is the same one on each of them: it is compiled for where the arrays lie.
 """
 
 import math
@@ -15,6 +17,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdigits.step import Data, TrainState, Update
 
@@ -26,7 +29,7 @@ class Executor:
 
     Args:
       update: the pure update.
-      state: the state to begin with, or its shapes.
+      state: the state to begin with, or its shapes; with a sharding, that of every later state as well.
       data: the data, or its shapes.
       any_count: compile once for every count, instead of once for each.
     """
@@ -38,7 +41,8 @@ class Executor:
         self._shapes = (state, data)
         self.any_count = any_count
         static = () if any_count else ("count",)
-        self._jitted = jax.jit(advance, donate_argnames="state", static_argnames=static)
+        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
+        self._jitted = jax.jit(advance, donate_argnames="state", static_argnames=static, out_shardings=places)
         self._programs: dict[int | None, jax.stages.Compiled] = {}
 
     def compile(self, count: int) -> jax.stages.Compiled:
@@ -52,7 +56,7 @@ class Executor:
     def __call__(self, state: TrainState, data: Data, count: int) -> TrainState:
         """The state after `count` more updates. The one given is used up: its memory is reused."""
         program = self.compile(count)
-        return program(state, data, count=jnp.int32(count)) if self.any_count else program(state, data)
+        return program(state, data, count=np.int32(count)) if self.any_count else program(state, data)
 
 
 class Pace:

@@ -4,6 +4,9 @@ It knows the order of things: updates, looks at the clock, at signals and at the
 epoch, checkpoints. All that decides the next update is in the state and in the number of updates made; the
 order of the images and their augmentation follow from that number and the seed. So a training that goes on
 from a checkpoint makes the very updates that it would have made.
+
+Of several processes, all take the same way through it: what depends on a clock is as process 0 has it, and a
+signal to one of them is one to all. Process 0 alone saves.
 """
 
 import dataclasses
@@ -16,11 +19,12 @@ import jax
 import numpy as np
 
 from jaxdigits import config as configs
+from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
 from jaxdigits.clock import Clock
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Split
-from jaxdigits.device import Device
+from jaxdigits.distributed import anyone, first, together
 from jaxdigits.errors import DataError, DivergedError
 from jaxdigits.evaluate import Evaluation
 from jaxdigits.executor import Pace
@@ -111,7 +115,7 @@ class Loop:
         self._epoch_seconds = 0.0  # of the epoch that has begun, before the last interruption
         self._saved: tuple[int | None, int | None] = (None, None)  # updates made at the last, and the best
 
-    def go_on(self, device: Device) -> None:
+    def go_on(self) -> None:
         """Takes up the training where the run folder's checkpoint has left it.
 
         Raises:
@@ -129,7 +133,7 @@ class Loop:
             )
         if len(record.history) not in (record.step // each, math.ceil(record.step / each)):
             raise DataError(f"{self.folder.last} contradicts itself; remove it to begin the run again")
-        self.state, self.step = jax.device_put(snapshot.state, device), record.step
+        self.state, self.step = meshes.copies(self.programs.mesh, snapshot.state), record.step
         self.history, self.best, self.best_params = [*record.history], record.best, snapshot.best
         self._epoch_seconds = record.epoch_seconds
         self._saved = (self.step, None)
@@ -175,7 +179,7 @@ class Loop:
         if self.step == start:
             self.state = self.state._replace(sums=zero_sums())
         while True:
-            count = pace.updates(end - self.step)
+            count = together(pace.updates(end - self.step))
             dispatched = time.perf_counter()
             self.state = self.programs.executor(self.state, data, count)
             loss, correct, images = jax.device_get(self.state.sums)  # waits for the device
@@ -185,7 +189,7 @@ class Loop:
             sums = _Sums(float(loss), int(correct), int(images))
             if not math.isfinite(sums.loss):
                 raise self._diverged()
-            if self.step == end or pace.over:
+            if self.step == end or together(pace.over):
                 return sums, now - began
             if self.saver.due():
                 self._save(now - began)
@@ -206,7 +210,7 @@ class Loop:
         """Why the training is over after this epoch; None if it is not."""
         if self.step == self.programs.updates:
             return "finished"
-        if pace.over:
+        if together(pace.over):
             return "time limit"
         patience = self.config.early_stop
         if patience and self.best and self.history[-1]["epoch"] - self.best["epoch"] >= patience:
@@ -225,6 +229,8 @@ class Loop:
         Args:
           epoch_seconds: spent on the epoch that has begun.
         """
+        if not first():
+            return
         self.clock.lap("train")
         self.saver.save(lambda: self._copy(epoch_seconds))
         self._saved = (self.step, self.best["step"] if self.best else None)
@@ -255,14 +261,16 @@ class Loop:
           Interrupted: one has; everything is saved.
           StorageError: one has, and nothing can be saved.
         """
-        if self.watch.number is None:
+        number = anyone(self.watch.number or 0)
+        if not number:
             return
         if self._saved[0] != self.step:
             self._save(epoch_seconds)
         self.saver.wait()
+        together(0)  # nobody leaves before it is saved
         done = f"{self.step:,} of {self.programs.updates:,} updates"
         raise Interrupted(
-            self.watch.number,
+            number,
             f"interrupted after {done}, which are saved; "
             f"jaxdigits train --resume {self.folder.path} goes on from there",
         )

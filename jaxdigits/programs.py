@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxdigits import mesh as meshes
 from jaxdigits.config import TrainConfig
 from jaxdigits.device import Device
 from jaxdigits.evaluate import Evaluator
@@ -21,22 +21,25 @@ from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Programs"]
 
+_AT_ONCE = 128  # images whose gradients a CPU device takes together: what they need stays in its cache
+
 
 class Programs:
     """The compiled programs of a training, its data on the device, and its first state.
 
     Args:
       config: what to do.
-      device: where.
+      device: where, or the first of several.
       splits: the images.
 
     Attributes:
+      mesh: the devices.
       updates_per_epoch: in a whole epoch.
       updates: in the whole training.
       schedule: the number of an update to its learning rate.
       executor: makes updates.
       evaluator: measures parameters.
-      data: on the device, in the order of the first epoch.
+      data: on the devices, in the order of the first epoch.
       initial: the state before the first update.
       shapes: those of a state.
     """
@@ -46,34 +49,41 @@ class Programs:
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
-        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))))
+        self.mesh = meshes.make_mesh(meshes.choose(config.devices, device))
+        everywhere, shares = meshes.replicated(self.mesh), self.mesh.shape["data"]
+        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=everywhere)
         self._order_key, augment_key = keys(np.uint32(config.seed))
-        self._order = jax.jit(lambda key, epoch: epoch_order(key, epoch, n, config.batch_size))
-        self._compile(config, device, splits, augment_key)
+        self._order = jax.jit(
+            lambda key, epoch: epoch_order(key, epoch, n, config.batch_size, shares),
+            out_shardings=meshes.along(self.mesh, None, "data"),
+        )
+        self._compile(config, device.platform, splits, augment_key)
 
-    def _compile(self, config: TrainConfig, device: Device, splits: Splits, augment_key: jax.Array) -> None:
-        """Compiles all programs, and takes data and state to the device, side by side.
+    def _compile(self, config: TrainConfig, platform: str, splits: Splits, augment_key: jax.Array) -> None:
+        """Compiles all programs, and takes data and state to the devices, side by side.
 
         The programs are compiled from shapes alone, so none need wait for another's result.
         """
         outputs = len(splits.class_names) + (config.non_digits > 0)
         sizes = (config.channels, config.hidden, outputs)
         fixed = config.stem == "whitened"
-        network = build(*sizes, form=fastest_form(device.platform), dtype=config.dtype, fixed_stem=fixed)
+        network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
         optimizer = make_optimizer(config, self.updates)
-        init = jax.jit(lambda params: init_state(params, optimizer))
-        epoch = jnp.int32(0)
-        taught = splits.taught.images, splits.taught.labels.astype(np.int32)
-        images, labels = jax.device_put(taught, device)
+        everywhere, epoch = meshes.replicated(self.mesh), np.int32(0)
+        init = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
+        images = meshes.resident(self.mesh, splits.taught.images)
+        labels = meshes.resident(self.mesh, splits.taught.labels.astype(np.int32))
         shapes = Data(images, labels, jax.eval_shape(self._order, self._order_key, epoch), augment_key)
-        self.shapes = state = cast(TrainState, jax.eval_shape(init, network.shapes))
-        any_count = device.platform == "cpu" or config.max_seconds is not None
-        update = make_update(network, optimizer, config, self.updates)
+        state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(init, network.shapes)))
+        self.shapes = state
+        any_count = platform == "cpu" or config.max_seconds is not None
+        at_once = _AT_ONCE * self.mesh.shape["data"] if platform == "cpu" else None
+        update = make_update(network, optimizer, config, self.updates, at_once)
         self.executor = Executor(update, state, shapes, any_count=any_count)
-        portion = 64 if device.platform == "cpu" else 4096
+        portion = 64 if platform == "cpu" else 4096
         with ThreadPoolExecutor(max_workers=3) as pool:
             compiling = pool.submit(self.executor.compile, min(self.updates_per_epoch, self.updates))
-            evaluator = pool.submit(Evaluator, network, state.params, batch_size=4096, portion=portion)
+            evaluator = pool.submit(Evaluator, network, state.params, 4096, portion, self.mesh)
             stem = None if config.stem == "random" else whitened_filters(splits.train.images, sizes[0][0])
             starting = pool.submit(init, network.init(config.seed, stem))
             self.data = shapes._replace(order=self._order(self._order_key, epoch))
@@ -84,4 +94,4 @@ class Programs:
 
     def data_of(self, epoch: int) -> Data:
         """The data in the order of an epoch, counted from 0."""
-        return self.data._replace(order=self._order(self._order_key, jnp.int32(epoch)))
+        return self.data._replace(order=self._order(self._order_key, np.int32(epoch)))

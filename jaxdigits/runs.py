@@ -29,7 +29,7 @@ from jaxdigits.lock import LOCK_FILE, Lock
 from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 from jaxdigits.storage import atomic_write, write_json
 
-__all__ = ["BEST_FILE", "LAST_FILE", "RunFolder", "refuse_taken"]
+__all__ = ["BEST_FILE", "LAST_FILE", "Onlooker", "RunFolder", "refuse_taken"]
 
 LAST_FILE = "last.safetensors"  # a training, as `snapshot` has them
 BEST_FILE = "best.safetensors"  # a model, as `checkpoint` has them
@@ -141,6 +141,23 @@ class RunFolder:
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes the summary, which marks the run as ended."""
         write_json(self.path / SUMMARY_FILE, summary)
+
+
+class Onlooker(RunFolder):
+    """The run folder of a training of several processes, for those that know where it is and write nothing.
+
+    Args:
+      path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.last = path, path / LAST_FILE
+
+    @staticmethod
+    def _nothing(*_: Any, **__: Any) -> None:
+        pass
+
+    __exit__ = add_metrics = write_metrics = save_best = save_model = draw = finish = _nothing
 
 
 def refuse_taken(config: TrainConfig) -> None:

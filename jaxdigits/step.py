@@ -2,14 +2,17 @@
 
 Nothing here knows how often it is called, or from where: `executor` compiles it and drives it over
 an epoch. Everything random follows from the key in the data and the number of the update, so that
-an update gives the same result however it is reached.
+an update gives the same result however it is reached. Nor does it know of several devices: where the
+columns of `Data.order` are divided among them, so are the images of each update.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -33,9 +36,9 @@ __all__ = [
 class Sums(NamedTuple):
     """Sums over the images of the current epoch, as they were when they were trained on."""
 
-    loss: Float[Array, ""]
-    correct: Int[Array, ""]
-    images: Int[Array, ""]
+    loss: Float[Array | np.ndarray, ""]
+    correct: Int[Array | np.ndarray, ""]
+    images: Int[Array | np.ndarray, ""]
 
 
 class TrainState(NamedTuple):
@@ -52,7 +55,7 @@ class Data(NamedTuple):
 
     images: UInt8[Array, "n 28 28 1"]
     labels: Int[Array, " n"]
-    order: Int[Array, " padded"]  # this epoch's order of the images, padded to whole batches
+    order: Int[Array, "updates width"]  # the images of each update of this epoch; n, or more, is none
     key: jax.Array  # of the run's augmentation
 
 
@@ -63,7 +66,7 @@ Update = Callable[[TrainState, Data], TrainState]
 
 def zero_sums() -> Sums:
     """The sums of an epoch that has not begun."""
-    return Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return Sums(np.zeros((), np.float32), np.zeros((), np.int32), np.zeros((), np.int32))
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -71,10 +74,17 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), zero_sums())
 
 
-def epoch_order(key: jax.Array, epoch: Int[Array, ""], n: int, batch_size: int) -> Int[Array, " padded"]:
-    """A random order of `n` images for an epoch, padded with any to a multiple of the batch size."""
+def epoch_order(
+    key: jax.Array, epoch: Int[Array, ""], n: int, batch_size: int, multiple: int = 1
+) -> Int[Array, "updates width"]:
+    """A random order of `n` images for an epoch, as a row of a batch for each update.
+
+    The last row is filled up with `n`, the index of no image; and so is every row up to a multiple of
+    `multiple`, the number of devices that share it.
+    """
     order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
-    return jnp.pad(order, (0, -n % batch_size))
+    rows = jnp.pad(order, (0, -n % batch_size), constant_values=n).reshape(-1, batch_size)
+    return jnp.pad(rows, ((0, 0), (0, -batch_size % multiple)), constant_values=n)
 
 
 def cross_entropy(
@@ -112,34 +122,81 @@ def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array,
 
 
 def make_update(
-    network: Network, optimizer: optax.GradientTransformation, config: TrainConfig, updates: int
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    config: TrainConfig,
+    updates: int,
+    portion: int | None = None,
 ) -> Update:
     """The update of this network under this optimizer, one of `updates`, as a pure function.
 
-    The last batch of an epoch may be filled up with images that do not count: each image counts
-    once in an epoch, in the loss as in the sums, whatever the batch size.
+    A batch may be filled up with what is no image, and does not count: each image counts once in an
+    epoch, in the loss as in the sums, whatever the batch size and the number of devices.
+
+    Args:
+      network: the network.
+      optimizer: the optimizer.
+      config: the configuration.
+      updates: of the whole training.
+      portion: a larger batch, if it is a multiple, has its gradients summed over portions of so many
+        images: of a batch of thousands, a CPU would lose four fifths of its speed to memory.
     """
     vary = make_augmentation(config, updates)
 
-    def loss_of(params: Params, images: Array, labels: Array, weights: Array) -> tuple[Array, Sums]:
-        logits = network.apply(params, images)
-        losses = cross_entropy(logits, labels, config.label_smoothing)
-        correct = (logits.argmax(axis=1) == labels) & (weights > 0)
-        total = jnp.sum(losses * weights)
-        count = jnp.sum(weights)
-        return total / count, Sums(total, correct.sum(dtype=jnp.int32), count.astype(jnp.int32))
+    def gradients(params: Params, count: Array, part: _Part) -> tuple[Params, Sums]:
+        def loss_of(params: Params) -> tuple[Array, Sums]:
+            logits = network.apply(params, part.images)
+            losses = cross_entropy(logits, part.labels, config.label_smoothing)
+            correct = (logits.argmax(axis=1) == part.labels) & (part.weights > 0)
+            total, images_here = jnp.sum(losses * part.weights), jnp.sum(part.weights)
+            sums = Sums(total, correct.sum(dtype=jnp.int32), images_here.astype(jnp.int32))
+            return total / count, sums
+
+        return jax.grad(loss_of, has_aux=True)(params)
 
     def update(state: TrainState, data: Data) -> TrainState:
-        batch = config.batch_size
-        start = state.step % (data.order.shape[0] // batch) * batch
-        chosen = jax.lax.dynamic_slice(data.order, (start,), (batch,))
-        weights = (start + jnp.arange(batch) < data.labels.shape[0]).astype(jnp.float32)
-        images, labels = data.images[chosen], data.labels[chosen]
+        row = state.step % data.order.shape[0]
+        chosen = jax.lax.dynamic_index_in_dim(data.order, row, keepdims=False)
+        weights = (chosen < data.labels.shape[0]).astype(jnp.float32)
+        labels = data.labels[chosen]  # beyond the last one, the last
+        # What is drawn at random is drawn for the batch, and does not depend on how it is filled up.
+        images = data.images[chosen[: config.batch_size]]
         images = vary(jax.random.fold_in(data.key, state.step), images, state.step)
-        gradients, sums = jax.grad(loss_of, has_aux=True)(state.params, images, labels, weights)
-        changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if len(chosen) > config.batch_size:
+            images = jnp.pad(images, ((0, len(chosen) - config.batch_size), (0, 0), (0, 0), (0, 0)))
+        whole = _Part(images, labels, weights)
+        one = functools.partial(gradients, state.params, jnp.sum(weights))
+        changes, sums = _summed(one, whole, portion) if portion else one(whole)
+        changes, opt_state = optimizer.update(changes, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)
         sums = jax.tree.map(jnp.add, state.sums, sums)
         return TrainState(state.step + 1, params, opt_state, sums)
 
     return update
+
+
+class _Part(NamedTuple):
+    """The images of an update, or of a part of it."""
+
+    images: UInt8[Array, "batch 28 28 1"] | Float[Array, "batch 28 28 1"]
+    labels: Int[Array, " batch"]
+    weights: Float[Array, " batch"]
+
+
+def _summed(
+    gradients: Callable[[_Part], tuple[Params, Sums]], whole: _Part, portion: int
+) -> tuple[Params, Sums]:
+    """The sum of a function over portions of a batch.
+
+    A portion is every so manieth image, and so lies on all the devices that share the batch.
+    """
+    parts, odd = divmod(len(whole.labels), portion)
+    if parts < 2 or odd:
+        return gradients(whole)
+    divided = jax.tree.map(lambda x: x.reshape(portion, parts, *x.shape[1:]).swapaxes(0, 1), whole)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, whole))
+
+    def add(total: Any, part: _Part) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradients(part)), None
+
+    return jax.lax.scan(add, zeros, divided)[0]

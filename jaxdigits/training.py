@@ -6,6 +6,7 @@ what a run folder is, and how a run is gone on with, in `runs` and `resume`.
 
 import contextlib
 import dataclasses
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import jax
 
 from jaxdigits import config as configs
 from jaxdigits import device as devices
+from jaxdigits import distributed, profiling
 from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import Model
 from jaxdigits.clock import Clock
@@ -29,9 +31,9 @@ from jaxdigits.interrupts import Watch, unwinding
 from jaxdigits.loop import Loop, Progress
 from jaxdigits.programs import Programs
 from jaxdigits.rejection import fit_threshold, score
-from jaxdigits.runs import RunFolder, refuse_taken
+from jaxdigits.runs import Onlooker, RunFolder, refuse_taken
 from jaxdigits.saver import Saver
-from jaxdigits.splits import load_splits
+from jaxdigits.splits import Splits, load_splits
 
 __all__ = ["Progress", "TrainResult", "train"]
 
@@ -62,9 +64,13 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] | None = None,
     started: float | None = None,
+    profile: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> TrainResult:
     """Trains a model and leaves it, with its figures and plots, in a run folder.
+
+    Of several processes (see `distributed`), each is to call it alike. The first one alone writes, and calls
+    back; the others need to see the run folder only to go on with a run.
 
     In Python's main thread, Ctrl-C and SIGTERM are waited with until what has been learnt is saved; a second
     one ends the process at once.
@@ -77,43 +83,42 @@ def train(
         until the epoch is over.
       say: called with lines for people: the device, a cache that had to be mended.
       started: the `time.perf_counter` from which seconds count; by default now.
+      profile: a folder for a trace of a few updates behind the training: see `profiling`.
       **overrides: fields of the configuration to replace.
 
     Raises:
-      UsageError: a field is unknown or out of range, the run folder is taken, or the run that is to go on
-        was begun otherwise, or has ended.
+      UsageError: a field is unknown or out of range, the run folder is taken, the run that is to go on was
+        begun otherwise, or has ended; or processes differ in configuration, versions or data.
       DataError: the data set cannot be had, or is damaged; or the checkpoint is.
-      DeviceError: the device cannot be had, or fails.
+      DeviceError: the device cannot be had, or fails; or another process is gone.
       DivergedError: the loss is no longer finite.
       StorageError: something cannot be written.
       Interrupted: a KeyboardInterrupt, once the training is saved.
     """
     clock = Clock(time.perf_counter() if started is None else started)
     config, resumed = _resolve(config, overrides)
-    say = say or (lambda _: None)
     device = devices.select(config.device, deterministic=config.deterministic)
+    if not distributed.first():
+        on_epoch = on_progress = say = None
+    say = say or (lambda _: None)
     say(f"Training on {devices.describe(device)}")
     clock.lap("startup")
     try:
-        if resumed:
-            resumes.check(resumed, config)
-        else:
-            refuse_taken(config)
-        with unwinding():  # a data set may have to be fetched
-            splits = load_splits(config, say)
-        if config.early_stop and splits.validation is None:
-            raise UsageError("--early-stop: the data set is too small for images to validate on")
-        devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
-        with RunFolder(config, resumed) as folder, Saver(config.checkpoint_seconds) as saver:
-            clock.lap("data")
-            programs = Programs(config, device, splits)
-            clock.lap("compile")
-            with Watch() as watch:
-                loop = Loop(config, splits, programs, folder, clock, saver, watch)
-                if resumed:
-                    loop.go_on(device)
-                    say(f"Going on with {folder.path}, {loop.step:,} of {programs.updates:,} updates made")
-                return _run(loop, device, on_epoch, on_progress)
+        with distributed.one_line():
+            splits = _prepared(config, resumed, say)
+            devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
+            with _folder(config, resumed) as folder, Saver(config.checkpoint_seconds) as saver:
+                clock.lap("data")
+                programs = Programs(config, device, splits)
+                clock.lap("compile")
+                with Watch() as watch:
+                    loop = Loop(config, splits, programs, folder, clock, saver, watch)
+                    if resumed:
+                        loop.go_on()
+                        say(
+                            f"Going on with {folder.path}, {loop.step:,} of {programs.updates:,} updates made"
+                        )
+                    return _run(loop, device, on_epoch, on_progress, profile)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         cure = "; a smaller --batch-size needs less memory" if "RESOURCE_EXHAUSTED" in reason else ""
@@ -131,20 +136,54 @@ def _resolve(config: TrainConfig | str | None, overrides: dict[str, Any]) -> tup
     return resolved, resumes.find(resolved.resume, resolved.run_dir) if resolved.resume else None
 
 
+def _prepared(config: TrainConfig, resumed: Path | None, say: Callable[[str], None]) -> Splits:
+    """The images, once it is certain that the training can begin; all processes are about to do the same."""
+    if resumed:
+        resumes.check(resumed, config)
+    else:
+        refuse_taken(config)
+    several = jax.process_count() > 1
+    if several:
+        fields = configs.to_json(config) | _versions()
+        del fields["data_dir"]  # where it lies is each host's own matter; what is in it is compared
+        distributed.agree(fields | {"resume": None if resumed is None else str(resumed)})
+    with unwinding():  # a data set may have to be fetched
+        splits = load_splits(config, say)
+    if several:
+        distributed.agree({"dataset": splits.digest})
+    if config.early_stop and splits.validation is None:
+        raise UsageError("--early-stop: the data set is too small for images to validate on")
+    return splits
+
+
+def _folder(config: TrainConfig, resumed: Path | None) -> RunFolder:
+    """The run folder: the first process claims it, and the others get to know where it is."""
+    if not distributed.first():
+        return Onlooker(Path(distributed.word("")))
+    folder = RunFolder(config, resumed)
+    distributed.word(str(folder.path))
+    return folder
+
+
 def _run(
     loop: Loop,
     device: devices.Device,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     on_progress: Callable[[Progress], None] | None,
+    profile: str | os.PathLike[str] | None,
 ) -> TrainResult:
     """Trains to the end, and leaves a summary whatever that is."""
     try:
         ended = loop.fit(on_epoch, on_progress)
         loop.clock.lap("train")
+        if profile is not None:
+            profiling.profile(profile, loop.programs.executor, loop.state, loop.programs.data)
+            loop.clock.lap("profile")
         return _finish(loop, device, ended)
     except DivergedError as error:
         loop.saver.wait()
         loop.folder.finish(_summary(loop, device, "diverged", {}))
+        distributed.together(0)  # nobody leaves before it is written
         if not loop.folder.last.exists():
             raise
         raise DivergedError(f"{error}; the last good checkpoint is {loop.folder.last}") from error
@@ -196,6 +235,8 @@ def _summary(loop: Loop, device: devices.Device, ended: str, figures: dict[str, 
         "data_dir": configs.to_json(config)["data_dir"],
         "smoke": config.smoke,
         "device": devices.describe(device),
+        "devices": loop.programs.mesh.size,
+        "processes": jax.process_count(),
         "versions": _versions(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(loop.state.params)),
         "epochs": round(loop.step / loop.programs.updates_per_epoch, 3),

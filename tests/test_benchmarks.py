@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu_compile, hlo, predict_speed
+from benchmarks import gpu_compile, hlo, predict_speed, scaling_model
 from benchmarks.hlo import Kernel
 
 # The shapes of an update as XLA writes them for a GPU, cut down to one of each kind.
@@ -98,6 +98,52 @@ def test_of_the_data_set_only_what_is_gathered_counts(launched: dict[str, Kernel
 )  # fmt: skip
 def test_size_of_a_shape(shape: str, expected: int):
     assert hlo.size(shape) == expected
+
+
+def test_exchanges_and_what_goes_on_meanwhile():
+    text = """\
+%fused_sum (param_0.1: f32[]) -> f32[] {
+  %param_0.1 = f32[] parameter(0)
+  ROOT %all-reduce.1 = f32[] all-reduce(%param_0.1), channel_id=1, to_apply=%add
+}
+
+%body (arg: (f32[10], f32[])) -> f32[10] {
+  %arg = (f32[10]{0}, f32[]) parameter(0)
+  %g = f32[10]{0} get-tuple-element(%arg), index=0
+  %n = f32[] get-tuple-element(%arg), index=1
+  %sum-start = ((f32[]), f32[]) fusion-start(%n), kind=kCustom, calls=%fused_sum
+  %copied = f32[10]{0} copy(%g)
+  %sum-done = f32[] fusion-done(%sum-start)
+  %start = ((f32[10]{0}), f32[10]{0}) all-reduce-start(%copied), channel_id=2, to_apply=%add
+  %meanwhile = f32[] get-tuple-element(%arg), index=1
+  %done = f32[10]{0} all-reduce-done(%start)
+  ROOT %plain = f32[20]{0} all-gather(%done), dimensions={0}
+}
+"""
+    assert hlo.collectives(hlo.computations(text), "body") == [
+        hlo.Collective("all-reduce", 4, True, 1),
+        hlo.Collective("all-reduce", 40, True, 0),
+        hlo.Collective("all-gather", 80, False, 0),
+    ]
+
+
+def test_the_model_of_scaling_follows_from_its_assumptions():
+    assert scaling_model.allreduce_seconds(10**6, 1) == 0
+    within = scaling_model.allreduce_seconds(10**6, 8)
+    assert within == pytest.approx(14e-6 + 14 * 1.25e-6 + 2e6 / 450e9)
+    assert scaling_model.allreduce_seconds(10**6, 16) - within == pytest.approx(
+        17e-6 + 2e6 / 50e9 - 2e6 / 450e9
+    )
+    compiled = [
+        {"batch_size": batch, "compute_seconds": {"middle": seconds}}
+        for batch, seconds in ((64, 1e-4), (8192, 1e-3))
+    ]
+    found = scaling_model.estimate(compiled[0], compiled[1], [{"bytes": 485_416}])
+    for kind in ("strong", "weak"):
+        shares = [row["efficiency"] for row in found[kind]]
+        assert shares[0] == 1
+        assert shares == sorted(shares, reverse=True)
+        assert found[kind][-1]["gpus"] == 4096
 
 
 def test_a_loop_of_unknown_length_is_refused():

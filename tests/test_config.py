@@ -46,6 +46,12 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "max_shift": outside(0, 14),
     "max_scale": outside(0, 0.9),
     "max_shear": outside(0, 0.9),
+    "max_slant": outside(0, 0.9),
+    "max_bend": outside(0, 14),
+    "ink": outside(0, 1),
+    "damage": outside(0, 1),
+    "calming": outside(0, 1),
+    "non_digits": outside_whole(0, 100_000),
     "channels": st.lists(SIZES, max_size=1).map(tuple)
     | st.lists(SIZES, min_size=5, max_size=9).map(tuple)
     | st.tuples(SIZES, outside_whole(1, 4096)),
@@ -56,6 +62,7 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "seed": outside_whole(0, 2**32 - 1),
     "validation": st.integers(max_value=-1),
     "device": WORDS,
+    "devices": st.integers(max_value=0) | WORDS.filter(lambda word: word != "all") | st.just(True),
     "resume": st.just(""),
     "checkpoint_seconds": st.floats(max_value=0, exclude_max=True) | NAN | st.just(float("inf")),
     "early_stop": outside_whole(1, 100_000),
@@ -74,6 +81,12 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "max_shift": st.floats(0, 14) | st.integers(0, 14),
     "max_scale": st.floats(0, 0.9),
     "max_shear": st.floats(0, 0.9),
+    "max_slant": st.floats(0, 0.9),
+    "max_bend": st.floats(0, 14),
+    "ink": st.floats(0, 1),
+    "damage": st.floats(0, 1),
+    "calming": st.floats(0, 1),
+    "non_digits": st.integers(0, 100_000),
     "channels": st.lists(SIZES, min_size=2, max_size=4).map(tuple),
     "stem": st.sampled_from(["whitened", "tuned", "random"]),
     "hidden": st.integers(1, 65_536),
@@ -84,6 +97,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "data_dir": st.none() | st.text(),
     "validation": st.integers(min_value=0),
     "device": st.sampled_from(["auto", "cpu", "gpu"]),
+    "devices": st.none() | st.integers(min_value=1) | st.just("all"),
     "deterministic": st.booleans(),
     "run_dir": st.none() | st.text(),
     "resume": st.none() | st.text(min_size=1),
@@ -102,6 +116,7 @@ WRONG: dict[str, list[Any]] = {
     "str | None": [0, True, ["mnist"], {}],
     "int | None": [True, "3", 1.5, 3.0, [3], {}],
     "float | None": [True, "1", [1.0], {}],
+    "devices": [True, "some", 1.5, 0, [3], {}],
     "tuple[int, ...]": [32, "32", None, {}, [32, "64"], [32, 64.5], [True, 64], [[32, 64]], [None, 3]],
 }
 
@@ -124,6 +139,8 @@ def refused(content: str | bytes) -> str:
 
 def json_type(field: str) -> str:
     """Which of the lists in `WRONG` is a field's."""
+    if field == "devices":
+        return field
     kind = str(next(f.type for f in dataclasses.fields(TrainConfig) if f.name == field))
     kind = kind.removeprefix("<class '").removesuffix("'>")
     return "str" if "Literal" in kind or field == "preset" else kind

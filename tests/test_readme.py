@@ -84,7 +84,10 @@ def flag_table():
 
     source = inspect.getsource(TrainConfig)
     others = [preset for preset in PRESETS if preset != "standard"]
-    rows = [f"| flag | default | {' | '.join(f'`{name}`' for name in others)} | |", "|---" * 4 + "|---|"]
+    rows = [
+        f"| flag | default | {' | '.join(f'`{name}`' for name in others)} | |",
+        "|---" * (len(others) + 2) + "|---|",
+    ]
     for field in dataclasses.fields(TrainConfig):
         found = re.search(rf'^    {field.name}: .*\n    """([^"]*)"""', source, re.M)
         assert found, field.name

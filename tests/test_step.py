@@ -4,6 +4,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxdigits.config import resolve
@@ -56,7 +57,7 @@ def test_an_epoch_counts_each_image_once(mnist, n, batch_size):
 def test_what_fills_up_a_batch_changes_nothing(mnist):
     state, data, update = setup(mnist, 20, batch_size=16)
     state = jax.jit(update)(state, data)
-    others = data._replace(order=data.order.at[20:].set(data.order[3]))
+    others = data._replace(order=data.order.at[1, 4:].set(20 + 7))
     assert not np.array_equal(data.order, others.order)
     ends = [jax.jit(update)(state, d) for d in (data, others)]
     jax.tree.map(np.testing.assert_array_equal, *(jax.tree.leaves(end.params) for end in ends))
@@ -64,10 +65,35 @@ def test_what_fills_up_a_batch_changes_nothing(mnist):
 
 def test_the_order_is_a_permutation_and_differs_between_epochs():
     orders = [np.asarray(epoch_order(jax.random.key(0), jnp.int32(e), 1000, 64)) for e in (0, 1, 0)]
-    assert sorted(orders[0][:1000]) == list(range(1000))
-    assert len(orders[0]) % 64 == 0
+    assert orders[0].shape == (16, 64)
+    assert sorted(orders[0].flat) == [*range(1000), *[1000] * 24]
     assert not np.array_equal(orders[0], orders[1])
     np.testing.assert_array_equal(orders[0], orders[2])
+
+
+@pytest.mark.parametrize("multiple", [2, 3, 7])
+def test_rows_that_several_devices_share_are_filled_up(multiple):
+    alone, shared = (epoch_order(jax.random.key(0), jnp.int32(0), 100, 32, m) for m in (1, multiple))
+    assert shared.shape[1] % multiple == 0
+    assert shared.shape[1] - 32 < multiple
+    np.testing.assert_array_equal(shared[:, :32], alone)
+    assert (shared[:, 32:] == 100).all()
+
+
+@pytest.mark.parametrize("n", [64, 50])
+def test_portions_of_a_batch_add_up_to_it(mnist, n):
+    config = resolve("standard", channels=(4, 8), hidden=32, batch_size=64)
+    network, optimizer = build((4, 8), 32, 10, form="patches"), optax.sgd(0.1)
+    images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
+    order = epoch_order(jax.random.key(5), jnp.int32(0), n, 64)
+    data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
+    state = init_state(network.init(0), optimizer)
+    whole, parts = (
+        jax.jit(make_update(network, optimizer, config, 200, portion))(state, data) for portion in (None, 16)
+    )
+    assert int(parts.sums.images) == n
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
+    np.testing.assert_allclose(float(whole.sums.loss), float(parts.sums.loss), rtol=1e-5)
 
 
 def test_cross_entropy_is_that_of_the_smoothed_target():

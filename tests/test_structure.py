@@ -17,17 +17,17 @@ EACH = pytest.mark.parametrize("module", MODULES)
 # Each module imports only from rows above its own.
 LAYERS = (
     {"errors", "clock", "interrupts", "saver"},
-    {"storage", "idx", "lock"},
+    {"storage", "idx", "lock", "runtime_log", "distributed"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
-    | {"resume", "snapshot", "machine", "form"},
+    | {"resume", "snapshot", "machine", "form", "mesh"},
     {"dataset", "ink", "grey"},
     {"executor", "evaluate", "image", "splits"},
     {"worker"},
     {"loader"},
-    {"runs", "recognizer", "programs"},
-    {"loop", "reading"},
+    {"runs", "recognizer", "programs", "profiling"},
+    {"loop", "reading", "ensemble", "many"},
     {"training"},
     {"report", "prediction_report", "doctor"},
     {"__init__"},

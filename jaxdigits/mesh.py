@@ -1,0 +1,113 @@
+"""The devices of a run as one mesh, and how arrays lie on it.
+
+A mesh has two axes. The images of a batch are divided along `data`, with a copy of the weights on every
+device: from that alone `jit` puts in the sums over devices that the gradients need. Along `model` lie
+models that are trained side by side and know nothing of each other. One device is a mesh of one, and every
+run has a mesh.
+
+The training images are resident on every device, whole: a batch is then gathered without any traffic, and
+the largest set that this library knows, EMNIST by class, has 547 MB. How processes find each other is left
+to `distributed`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdigits.config import Devices
+from jaxdigits.device import Device, describe
+from jaxdigits.errors import DeviceError
+
+__all__ = ["along", "choose", "copies", "make_mesh", "replicated", "resident", "shapes_on"]
+
+
+def choose(wanted: Devices, first: Device) -> list[Device]:
+    """The devices that a run takes, in the order of the processes that they belong to.
+
+    Args:
+      wanted: how many in all processes together, or all; None for one in a process by itself, and for all
+        where there are several.
+      first: a device of the kind that is meant.
+
+    Raises:
+      DeviceError: there are not so many, or they cannot be divided evenly among the processes.
+    """
+    processes = jax.process_count()
+    if processes == 1 and wanted in (None, 1):
+        return [first]
+    there = jax.devices(first.platform)
+    if wanted in (None, "all"):
+        return sorted(there, key=lambda device: (device.process_index, device.id))
+    each, odd = divmod(int(wanted), processes)
+    if odd:
+        raise DeviceError(f"--devices {wanted} cannot be divided among {processes} processes")
+    chosen: list[Device] = []
+    for process in range(processes):
+        local = [device for device in there if device.process_index == process]
+        if len(local) < each:
+            where = f" in process {process}" if processes > 1 else ""
+            raise DeviceError(
+                f"--devices {wanted}: there {'is' if len(local) == 1 else 'are'} only {len(local)}{where}, "
+                f"{describe(first)}; give fewer, or --devices all"
+                + (
+                    "; XLA_FLAGS=--xla_force_host_platform_device_count=N simulates N devices on a CPU"
+                    if first.platform == "cpu"
+                    else ""
+                )
+            )
+        chosen += local[:each]
+    return chosen
+
+
+def make_mesh(devices: Sequence[Device], models: int = 1) -> Mesh:
+    """The devices as a mesh, `models` of them along its second axis; a divisor of their number."""
+    return Mesh(np.asarray(devices, dtype=object).reshape(-1, models), ("data", "model"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def along(mesh: Mesh, *axes: str | None) -> NamedSharding:
+    """Divided along an axis of the mesh for each axis of the array, or not divided where it is None."""
+    return NamedSharding(mesh, P(*axes))
+
+
+def shapes_on(sharding: NamedSharding, tree: Any) -> Any:
+    """The shapes and dtypes of a tree of arrays that lie so."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
+def copies(mesh: Mesh, tree: Any) -> Any:
+    """A whole copy on every device of a tree of NumPy arrays, which each process has whole."""
+    place = replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, place, lambda index: leaf[index]), tree
+    )
+
+
+def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:
+    """A whole copy of an array of rows on every device, of which each process brings only its share.
+
+    Several processes each take an equal part of the rows to their devices, and the devices exchange them:
+    once a run, by one all-gather.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(array, replicated(mesh))
+    n, shares = len(array), mesh.size
+    rows = math.ceil(n / shares) * shares
+
+    def share(index: Any) -> np.ndarray:
+        part = array[index]
+        lacking = rows // shares - len(part)
+        return np.pad(part, ((0, lacking), *[(0, 0)] * (array.ndim - 1)))
+
+    sharding = NamedSharding(mesh, P(("data", "model")))
+    divided = jax.make_array_from_callback((rows, *array.shape[1:]), sharding, share, dtype=array.dtype)
+    return jax.jit(lambda rows: rows[:n], out_shardings=replicated(mesh))(divided)

@@ -1,0 +1,77 @@
+"""Many trainings as one program are the trainings that they would be one by one."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdigits import Ensemble, Recognizer, UsageError, train, train_many
+from jaxdigits import many as module
+from jaxdigits.config import resolve
+
+from .conftest import PACKAGED
+from .test_training import small_set
+
+SMOKE = {"smoke": True, "data_dir": str(PACKAGED)}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_many([0, 1], "fast", **SMOKE)
+
+
+def same(a, b, tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), a, b)
+
+
+def test_a_member_is_what_a_training_by_itself_gives(trained, tiny_run):
+    same(trained.models[0].params, tiny_run.model.params, 1e-4)
+    summary = tiny_run.summary
+    assert trained.metrics[0]["seed"] == 0
+    assert trained.metrics[0]["test_correct"] == pytest.approx(summary["test_correct"], abs=2)
+    assert trained.metrics[0]["test_total"] == summary["test_total"]
+    assert trained.way == "one after another, on one device"
+
+
+def test_members_differ_by_their_seeds(trained):
+    first, second = (jax.tree.leaves(model.params)[-1] for model in trained.models)
+    assert not np.array_equal(first, second)
+
+
+def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
+    small = {"data_dir": str(small_set(tmp_path)), "epochs": 2, "batch_size": 16}
+    rates = [resolve("fast", learning_rate=rate, **small) for rate in (0.001, 0.01, 0.003)]
+    alone = train_many(rates)
+    monkeypatch.setattr(module, "_CPU_ABREAST", 2)  # as on an accelerator; the last one has none beside it
+    abreast = train_many(rates)
+    assert "side by side, 2 at a time" in abreast.way
+    for one, other, rate in zip(alone.models, abreast.models, (0.001, 0.01, 0.003), strict=True):
+        same(one.params, other.params, 5e-3)  # half of what Adam moves a weight by in one update
+        assert one.config["learning_rate"] == rate
+    assert [len(metrics["history"]) for metrics in abreast.metrics] == [2, 2, 2]
+    run = train(rates[2], run_dir=str(tmp_path / "run"))
+    same(run.model.params, alone.models[2].params, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([], "at least one"),
+        ([resolve("fast"), resolve("fast", epochs=2)], "differ in epochs"),
+        ([resolve("fast", max_seconds=3.0)], "leave out max_seconds"),
+        ([-1], "seed"),
+    ],
+)
+def test_members_that_cannot_be_trained_together(members, message):
+    with pytest.raises(UsageError, match=message):
+        train_many(members)
+
+
+def test_an_ensemble_averages_probabilities(trained, mnist):
+    images = mnist.test.images[:50]
+    each = [Recognizer(model).probabilities(images) for model in trained.models]
+    ensemble = Ensemble(trained.models)
+    np.testing.assert_allclose(ensemble.probabilities(images), np.mean(each, axis=0), atol=1e-6)
+    predicted = ensemble.predict_all(images)
+    np.testing.assert_array_equal(predicted.digits, np.mean(each, axis=0).argmax(axis=1))
+    with pytest.raises(UsageError, match="at least one"):
+        Ensemble([])

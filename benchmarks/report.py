@@ -339,7 +339,8 @@ def soak() -> str:
     for result in results("soak"):
         for run in result["runs"]:
             grew = run["grew"]
-            cells = [f"{grew['mebibytes']:+.1f}", f"{grew['files']:+.0f}", f"{grew['threads']:+.0f}"]
+            warm = run["warm"]
+            cells = [f"{warm[n]:.0f} {grew[n]:+.0f}" for n in ("mebibytes", "files", "threads")]
             rows.append([where(result), f"{run['n']:,} {run['work']}", f"{run['seconds']:,.0f}", *cells])
     return table(["", "", "seconds", "memory, MiB", "open files", "threads"], rows)
 

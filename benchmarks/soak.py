@@ -28,9 +28,12 @@ import numpy as np
 from benchmarks.__main__ import LEFT_OUT
 from benchmarks.protocol import save
 
-__all__ = ["MEBIBYTES", "grown", "observe"]
+__all__ = ["MEBIBYTES", "grown", "levels", "observe"]
 
-MEBIBYTES = 32.0  # of resident memory that may come and go: what the allocator keeps varies by some
+# Of resident memory, that may come and go: what the allocator keeps varies by some 20. Before it was handed
+# back, 160 trainings added several hundred.
+MEBIBYTES = 32.0
+_QUANTITIES = ("mebibytes", "files", "threads")
 _ROUND = 1000  # predictions
 
 
@@ -56,8 +59,8 @@ def watched(work: Callable[[int], object], times: int, samples: int = 50) -> Ite
             yield {"done": done} | observe()
 
 
-def grown(samples: list[dict[str, float]]) -> dict[str, float]:
-    """By how much each quantity grew from the second fifth of the samples to the last: of the medians.
+def levels(samples: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """The median of each quantity over the second fifth of the samples, warmed up, and over the last.
 
     Raises:
       ValueError: there are fewer than five samples.
@@ -66,8 +69,14 @@ def grown(samples: list[dict[str, float]]) -> dict[str, float]:
         raise ValueError(f"expected at least 5 samples, found {len(samples)}")
     fifth = len(samples) // 5
     early, late = samples[fifth : 2 * fifth], samples[-fifth:]
-    names = ("mebibytes", "files", "threads")
-    return {n: statistics.median(x[n] for x in late) - statistics.median(x[n] for x in early) for n in names}
+    warm, end = ({n: statistics.median(x[n] for x in part) for n in _QUANTITIES} for part in (early, late))
+    return warm, end
+
+
+def grown(samples: list[dict[str, float]]) -> dict[str, float]:
+    """By how much each quantity grew between the two `levels`."""
+    warm, end = levels(samples)
+    return {name: end[name] - warm[name] for name in _QUANTITIES}
 
 
 def short_training(folder: Path) -> Callable[[int], object]:
@@ -140,15 +149,16 @@ def main() -> None:
             samples = list(watched(work, times))
             seconds = round(time.perf_counter() - started, 1)
             n = times * (_ROUND if name == "predictions" else 1)
-            runs.append(
-                {"work": name, "n": n, "seconds": seconds, "grew": grown(samples), "samples": samples}
-            )
+            warm, end = levels(samples)
+            levelled = {"warm": warm, "end": end, "grew": grown(samples)}
+            runs.append({"work": name, "n": n, "seconds": seconds} | levelled | {"samples": samples})
             print(json.dumps({key: value for key, value in runs[-1].items() if key != "samples"}), flush=True)
     good = all(
         run["grew"]["mebibytes"] <= MEBIBYTES and run["grew"]["files"] <= 0 and run["grew"]["threads"] <= 0
         for run in runs
     )
-    summary = {run["work"]: {"n": run["n"], "seconds": run["seconds"]} | run["grew"] for run in runs}
+    told = ("n", "seconds", "warm", "end", "grew")
+    summary = {run["work"]: {name: run[name] for name in told} for run in runs}
     save("soak", runs, flags.trainings, **summary, mebibytes_bound=MEBIBYTES, met=good)
     print(json.dumps(summary | {"met": good}))
     if not good:

@@ -5,9 +5,11 @@ what a run folder is, and how a run is gone on with, in `runs` and `resume`.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +98,7 @@ def train(
       Interrupted: a KeyboardInterrupt, once the training is saved.
     """
     clock = Clock(time.perf_counter() if started is None else started)
+    _hand_back_memory()
     config, resumed = _resolve(config, overrides)
     device = devices.select(config.device, deterministic=config.deterministic)
     if not distributed.first():
@@ -123,6 +126,17 @@ def train(
         reason = str(error).strip().partition("\n")[0]
         cure = "; a smaller --batch-size needs less memory" if "RESOURCE_EXHAUSTED" in reason else ""
         raise DeviceError(f"{devices.describe(device)} failed: {reason}{cure}") from error
+
+
+def _hand_back_memory() -> None:
+    """Gives the memory that trainings before this one have freed back to the system, where it is glibc's.
+
+    Each thread that compiles or draws has an arena of malloc's to itself, which keeps what it once had: from
+    training to training a process would grow by 4 to 10 MiB, though it holds no more. It is done at the
+    beginning since a process that trains once then has nothing to give back, and need not wait at its end.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # not in musl
+        trim(0)
 
 
 def _resolve(config: TrainConfig | str | None, overrides: dict[str, Any]) -> tuple[TrainConfig, Path | None]:

@@ -74,6 +74,22 @@ def test_damage_is_found_and_mended(folder: Path, file: str, damage: str):
     assert cache.intact(folder)
 
 
+@pytest.mark.parametrize("entry", ["sha256.json", "one", "folder"])
+def test_a_link_that_leads_out_is_not_followed(folder: Path, entry: str):
+    outside = folder.parent / "outside"
+    (folder / entry).rename(outside)
+    (folder / entry).symlink_to(outside)
+    assert not cache.intact(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+@pytest.mark.parametrize("file", ["sha256.json", "one"])
+def test_a_pipe_is_not_waited_for(folder: Path, file: str):
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    assert not cache.intact(folder)
+
+
 @pytest.mark.parametrize("form", ["nothing", "file", "empty folder", "dangling link"])
 def test_something_else_in_place_of_a_folder(tmp_path: Path, form: str):
     place = tmp_path / "place"

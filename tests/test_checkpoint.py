@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_tensors
 
+from jaxdigits import checkpoint
 from jaxdigits.checkpoint import MODEL_FILE, Model, load_model, save_model
 from jaxdigits.config import PRESETS, to_json
 from jaxdigits.errors import DataError, StorageError
@@ -310,6 +311,18 @@ def test_metadata_that_do_not_fit_are_refused(field: str, values: list[Any]):
     for value in values:
         with pytest.raises(DataError, match="no model of this library"):
             load(with_about(**{field: value}))
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e", "\0", "x" * 101])
+def test_a_class_name_that_would_steer_a_terminal_is_refused(name: str):
+    assert refused(with_about(class_names=[*NAMES[:9], name])).isprintable()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file")
+def test_an_endless_model_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "_LARGEST", 10_000)
+    with pytest.raises(DataError, match=r"/dev/zero: it is larger than 10,000 bytes"):
+        load_model("/dev/zero")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -293,3 +293,13 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 
 def test_another_preset_brings_its_own_values():
     assert resolve("standard", preset="fast") == PRESETS["fast"]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no endless file")
+def test_an_endless_configuration_is_refused():
+    with pytest.raises(UsageError, match=r"/dev/zero: it is larger than 1,048,576 bytes"):
+        from_json("/dev/zero")
+
+
+def test_a_folder_of_nobody_is_a_name_like_any_other():
+    assert Path(to_json(resolve("fast", data_dir="~nosuchuser/mnist"))["data_dir"]).name == "mnist"

@@ -1,6 +1,7 @@
 """The data sets: what is loaded is what was published, whatever happens to the cache in between."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -215,6 +216,27 @@ def test_damaged_arrays_are_mended(tmp_path: Path, tiny: list[str], file: str, h
     assert "damaged" in said[0]
     assert tiny == ["records", "arrays", "arrays"]
     dataset.load(say=silent)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_class_name_that_would_steer_a_terminal_is_refused(tmp_path: Path):
+    dataset.load(say=lambda _: None)
+    path = tmp_path / "datasets" / "mnist-arrays" / "classes.json"
+    path.write_text('["\\u001b[2J", "one"]')
+    sums = path.with_name("sha256.json")
+    listed = json.loads(sums.read_bytes())
+    listed[path.name] = [path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
+    sums.write_text(json.dumps(listed))
+    assert folders.intact(path.parent)
+    with pytest.raises(StorageError, match="JAXDIGITS_CACHE") as caught:  # its sums are right: no accident
+        dataset.load(say=lambda _: None)
+    one_line(caught)
+
+
+def test_a_folder_of_nobody_is_not_there():
+    with pytest.raises(DataError, match="nosuchuser") as caught:
+        dataset.load(data_dir="~nosuchuser/mnist", say=silent)
+    one_line(caught)
 
 
 def test_cache_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -106,6 +106,20 @@ def test_gzip_bomb_costs_no_memory(tmp_path: Path):
     assert memory_of(read) < 5e6
 
 
+def test_gzip_that_promises_more_than_it_may_is_not_read(tmp_path: Path):
+    n, noise = 2_800_000, np.random.default_rng(0).bytes(2_300_000)  # long enough to hold what is promised
+    write_idx(tmp_path, small(), zipped=True)
+    header = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
+    (tmp_path / f"{STEMS[0]}.gz").write_bytes(gzip.compress(header + noise, 0))
+
+    def read() -> None:
+        with pytest.raises(DataError, match=f"at most {2**31} bytes, found a header that promises") as caught:
+            dataset.load(data_dir=tmp_path, say=silent)
+        one_line(caught)
+
+    assert memory_of(read) < 5e6
+
+
 def test_files_that_do_not_fit(tmp_path: Path):
     def refused(*expected: str) -> None:
         with pytest.raises(DataError) as caught:

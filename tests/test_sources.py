@@ -3,6 +3,8 @@
 import contextlib
 import io
 import itertools
+import os
+import struct
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from benchmarks import fuzz_pictures
 from jaxdigits import loader
@@ -107,6 +109,13 @@ def test_folders_and_patterns(tmp_path, digits):
     assert names(literal) == ["[x].png"]  # a file of that name comes before the pattern
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path, digits):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(encoded(digits[0]))
+    assert [picture.name for picture in loaded(tmp_path)] == [str(tmp_path / "b.png")]
+
+
 def test_standard_input(monkeypatch, digits):
     stream = io.TextIOWrapper(io.BytesIO(encoded(digits[0])))
     monkeypatch.setattr(sys, "stdin", stream)
@@ -153,6 +162,24 @@ def test_of_several_frames_the_first_is_read_and_it_is_said(digits):
             > 0.99
         )
     assert only(encoded(frames[0], "GIF")).note == ""
+
+
+def test_frames_are_not_counted(monkeypatch):
+    """A small TIFF file can have so many that to go through them takes seconds."""
+    n, size, seen = 20_000, 2 + 8 * 12 + 4, []
+    fields = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8 + n * size, 278: 1, 279: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    nexts = [8 + size * frame for frame in range(1, n)] + [0]
+    frames = b"".join(struct.pack("<H", 8) + entries + struct.pack("<I", at) for at in nexts)
+    data = b"II*\0" + struct.pack("<I", 8) + frames + b"\x80"
+    load = TiffImagePlugin.ImageFileDirectory_v2.load
+    monkeypatch.setattr(
+        TiffImagePlugin.ImageFileDirectory_v2, "load", lambda self, file: seen.append(load(self, file))
+    )
+    picture = only(data)
+    assert picture.pixels.tolist() == [[128]]
+    assert picture.note == "the first of several frames is read"
+    assert 0 < len(seen) < 10
 
 
 def test_a_pillow_image_is_left_as_it_was(digits):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdigits.errors import StorageError
-from jaxdigits.storage import atomic_write, cache_root, private_folder, sha256, write_json
+from jaxdigits.storage import atomic_write, cache_root, private_folder, read_bounded, sha256, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
 
@@ -156,8 +156,18 @@ def test_the_user_chooses_where_caches_lie(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("JAXDIGITS_CACHE", "~/own")
     assert cache_root() == tmp_path / "own"
+    monkeypatch.setenv("JAXDIGITS_CACHE", "~nosuchuser/own")
+    assert cache_root().name == "own"
     monkeypatch.delenv("JAXDIGITS_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     assert tmp_path in cache_root().parents
     assert cache_root().name == "jaxdigits"
+
+
+def test_no_more_is_read_than_may_be(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1000))
+    assert read_bounded(path, 1000) == bytes(1000)
+    with pytest.raises(ValueError, match="larger than 999 bytes"):
+        read_bounded(path, 999)

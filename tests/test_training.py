@@ -1,9 +1,12 @@
 import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 import pytest
 
+from benchmarks.soak import observe
 from jaxdigits import DivergedError, UsageError, plots, programs, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
@@ -31,6 +34,17 @@ def test_the_seed_decides_everything(tiny_run, tmp_path):
     assert not np.array_equal(weights(tiny_run)[-1], weights(other)[-1])
     for key in ("train_accuracy", "test_accuracy"):
         assert tiny_run.summary[key] == again.summary[key]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_memory_that_was_freed_before_is_handed_back():
+    with ThreadPoolExecutor(1) as pool:  # whose thread has an arena to itself
+        kept = pool.submit(lambda: [bytes(4000) for _ in range(15_000)]).result()
+        del kept[:-1]  # the last one keeps the arena from shrinking by itself
+        before = observe()["mebibytes"]
+        with pytest.raises(UsageError):
+            train("fast", epochs=0)
+        assert observe()["mebibytes"] < before - 30
 
 
 def test_the_summary_adds_up(tiny_run):

@@ -27,6 +27,8 @@ def main(*arguments: str) -> None:
         main([*arguments, *sys.argv[1:]])
     except SystemExit as stop:
         status = stop.code or 0
+    if (jax := sys.modules.get("jax")) and jax.distributed.is_initialized():
+        jax.distributed.shutdown()  # waits for the other processes, who would miss this one
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -9,6 +9,7 @@ product. `random_ink` changes how the strokes are drawn, `random_damage` what li
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +101,9 @@ def _resolutions(side: int) -> np.ndarray:
     return np.stack(kinds).astype(np.float32)
 
 
-def _neighbours(x: Float[Array, "batch side side"], pick) -> Float[Array, "batch side side"]:
+def _neighbours(
+    x: Float[Array, "batch side side"], pick: Callable[[Array, Array], Array]
+) -> Float[Array, "batch side side"]:
     """The greatest, or the least, of each pixel and its four neighbours; beyond the edge is 0."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1)))
     column = pick(pick(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]), x)
@@ -156,33 +159,63 @@ def random_damage(
     x = images.reshape(batch, side, side) / 255
     keys = jax.random.split(key, 4)
     uniform = jax.random.uniform(keys[0], (20, batch, 1, 1))
-    middle = (jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2) / side
-
-    def across(angle: Array, place: Array) -> Array:
-        """Each pixel's distance from a line, in widths of the image, negative on one side of it."""
-        turned = jnp.cos(angle) * middle[None, :, None] + jnp.sin(angle) * middle[None, None, :]
-        return turned - place
-
-    for first in (0, 5):  # two bars
-        away = across(jnp.pi * uniform[first + 1], 0.8 * (uniform[first + 2] - 0.5))
-        width = 0.02 + 0.12 * uniform[first + 3] ** 3
-        bar = jnp.clip((width - jnp.abs(away)) * side + 0.5, 0, 1)
-        grey = jnp.clip(3 * uniform[first + 4] - 1, 0, 1)  # a third black, a third white
-        x = jnp.where(uniform[first] < share / 2, x + bar * (grey - x), x)
-    for first in (14, 17):  # two edges
-        beyond = across(2 * jnp.pi * uniform[first + 1], 0.1 + 0.4 * uniform[first + 2]) > 0
-        x = jnp.where((uniform[first] < share / 3) & beyond, 1 - x, x)
+    for drawn in (uniform[0:5], uniform[5:10]):
+        x = _barred(x, drawn, share / 2)
+    for drawn in (uniform[14:17], uniform[17:20]):
+        x = _edged(x, drawn, share / 3)
     knots = jax.random.uniform(keys[1], (batch, _KNOTS, _KNOTS))
-    places = (middle + 0.5) * (_KNOTS - 1)
+    x = _on_paper(x, uniform[10:14], knots, share)
+    which = jax.random.uniform(keys[2], (3, batch, 1, 1))
+    x = jnp.where(which[0] < share, x + 0.25 * which[1] * jax.random.normal(keys[3], x.shape), x)
+    x = _lossy(x, which[2], jax.random.uniform(jax.random.fold_in(key, 1), x.shape), share)
+    return (255 * jnp.clip(x, 0, 1))[..., None]
+
+
+def _away(side: int, angle: Array, place: Array) -> Float[Array, "batch side side"]:
+    """Each pixel's distance from a line, in sides of the image, negative on one side of it.
+
+    Args:
+      side: of the image, in pixels.
+      angle: of the line's normal, in radians.
+      place: of the line, in sides of the image from the middle.
+    """
+    middle = _places(side)
+    turned = jnp.cos(angle) * middle[None, :, None] + jnp.sin(angle) * middle[None, None, :]
+    return turned - place
+
+
+def _places(side: int) -> Float[Array, " side"]:
+    """The pixels along an axis, from just above -1/2 to just below 1/2."""
+    return (jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2) / side
+
+
+def _barred(x: Array, uniform: Array, share: float | Array) -> Array:
+    """With a bar through it, from 1 to 8 pixels wide, mostly thin; a third black, a third white."""
+    side = x.shape[-1]
+    away = _away(side, jnp.pi * uniform[1], 0.8 * (uniform[2] - 0.5))
+    width = 0.02 + 0.12 * uniform[3] ** 3
+    bar = jnp.clip((width - jnp.abs(away)) * side + 0.5, 0, 1)
+    grey = jnp.clip(3 * uniform[4] - 1, 0, 1)
+    return jnp.where(uniform[0] < share, x + bar * (grey - x), x)
+
+
+def _edged(x: Array, uniform: Array, share: float | Array) -> Array:
+    """With its own negative beyond a line, which lies from 3 to 14 pixels off the middle."""
+    beyond = _away(x.shape[-1], 2 * jnp.pi * uniform[1], 0.1 + 0.4 * uniform[2]) > 0
+    return jnp.where((uniform[0] < share) & beyond, 1 - x, x)
+
+
+def _on_paper(x: Array, uniform: Array, knots: Array, share: float | Array) -> Array:
+    """With ink of a quarter to all of its strength, on paper of up to three quarters of white, in clouds."""
+    places = (_places(x.shape[-1]) + 0.5) * (_KNOTS - 1)
     between = _hat(places[:, None] - jnp.arange(_KNOTS, dtype=jnp.float32)[None, :])
     uneven = between @ knots @ between.T
-    ink, paper = 1 - 0.75 * uniform[11], 0.75 * uniform[12]
-    paper = paper * (1 + uniform[13] * (uneven - 1))
-    x = jnp.where(uniform[10] < share, jnp.clip(ink * x + paper, 0, 1), x)
-    which = jax.random.uniform(keys[2], (3, batch, 1, 1))
-    grain = jax.random.normal(keys[3], (batch, side, side))
-    x = jnp.where(which[0] < share, x + 0.25 * which[1] * grain, x)
-    chance = jax.random.uniform(jax.random.fold_in(key, 1), (batch, side, side))
-    lost = jnp.where(which[2] < share, 0.25 * which[2] / share, 0)
-    x = jnp.where(chance < lost, jnp.where(chance < lost / 2, 0.0, 1.0), x)
-    return (255 * jnp.clip(x, 0, 1))[..., None]
+    ink, paper = 1 - 0.75 * uniform[1], 0.75 * uniform[2]
+    paper = paper * (1 + uniform[3] * (uneven - 1))
+    return jnp.where(uniform[0] < share, jnp.clip(ink * x + paper, 0, 1), x)
+
+
+def _lossy(x: Array, uniform: Array, chance: Array, share: float | Array) -> Array:
+    """With up to a quarter of the pixels lost, half of them to black, half to white."""
+    lost = jnp.where(uniform < share, 0.25 * uniform / share, 0)
+    return jnp.where(chance < lost, jnp.where(chance < lost / 2, 0.0, 1.0), x)

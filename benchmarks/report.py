@@ -67,8 +67,9 @@ def _steps(summary: dict[str, Any]) -> list[float]:
 def one_minute() -> str:
     """Whole trainings."""
     rows = []
-    for preset in ("fast", "standard"):
+    for preset in ("fast", "standard", "large_batch"):
         for result in results(f"one_minute-{preset}"):
+            devices = result["summary"].get("devices", 1)
             for caches in ("cold", "warm"):
                 if caches in result["summary"]:
                     summary = result["summary"][caches]
@@ -77,7 +78,7 @@ def one_minute() -> str:
                     rows.append(
                         [
                             where(result),
-                            f"`{preset}`",
+                            f"`{preset}`" + (f", {devices} simulated devices" if devices > 1 else ""),
                             caches,
                             number(summary["test_accuracy"], ".2f", 100),
                             number(seconds["train"], ".1f"),

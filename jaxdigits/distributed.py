@@ -139,10 +139,9 @@ def _refuse_taken(coordinator: str) -> None:
 
 
 def _translate_native_log(patience: float) -> None:
-    """Sends what native code writes to standard error through `runtime_log`; Python's own stays as it is."""
+    """Sends what native code writes to the terminal through `runtime_log`; Python's own stays as it is."""
     package = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    sys.stderr.flush()
     filtering = subprocess.Popen(  # noqa: S603  # this library's own module
         [sys.executable, "-P", "-m", "jaxdigits.runtime_log", f"{patience:g}", f"{HEARTBEAT:g}"],
         env={**os.environ, "PYTHONPATH": path},
@@ -151,9 +150,13 @@ def _translate_native_log(patience: float) -> None:
     )
     if filtering.stdin is None:
         return
-    with contextlib.suppress(OSError, ValueError):  # of a standard error that is no file, as under tests
-        sys.stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace")
-    os.dup2(filtering.stdin.fileno(), 2)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        with contextlib.suppress(OSError, ValueError):  # of one that is no file, as under tests
+            stream.flush()
+            text = {"encoding": stream.encoding, "errors": stream.errors}
+            setattr(sys, name, os.fdopen(os.dup(stream.fileno()), "w", buffering=1, **text))
+        os.dup2(filtering.stdin.fileno(), number)
     filtering.stdin.close()
     filtering.returncode = 0  # it ends when this process does; nobody need wait for it
 

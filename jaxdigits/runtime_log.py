@@ -1,7 +1,7 @@
-"""What JAX's distributed runtime writes to standard error, told in a line a person can use.
+"""What JAX's distributed runtime writes to the terminal, told in a line a person can use.
 
 When a process of a training is lost, the runtime ends the others from within, with a page of log lines and
-addresses that no Python code gets to see. So standard error of native code runs through a filter, a small
+addresses that no Python code gets to see. So what native code writes runs through a filter, a small
 process of its own that outlives what it listens to:
 
     jaxdigits.runtime_log < log > told
@@ -39,6 +39,8 @@ def told(lines: Iterable[str], patience: str, heartbeat: str) -> Iterator[str]:
         elif _CHATTER.match(line):
             dropping = True
             reason = reason or (line if "Polled" not in line else "")
+        elif line.startswith("[Gloo] Rank "):
+            pass
         elif dropping and not _LOG.match(line) and (re.fullmatch(r"[\d, ]+", line) or _CONTINUED.match(line)):
             unhealthy = unhealthy or (line if line.strip(", ").isdigit() else "")
             reason += f" {line}" if "RegisterTask" in line else ""

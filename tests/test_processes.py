@@ -1,0 +1,111 @@
+"""`jaxdigits train` in several processes is one training, from its flags to its run folder."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxdigits import train
+from jaxdigits.checkpoint import load_model
+
+from .conftest import PACKAGED, ROOT
+from .test_mesh import SIMULATED, assert_same, free_port
+from .test_training import small_set
+
+
+def command(folder, *arguments, devices=1):
+    """`jaxdigits train` with so many simulated devices."""
+    variables = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{SIMULATED}{devices}"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxdigits", "train", "--preset", "fast", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(folder, *arguments, each=((), ())):
+    """Processes that train together, of which each has flags of its own as well."""
+    several = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", len(each), "--process-id")
+    return [command(folder, *arguments, *several, i, *own) for i, own in enumerate(each)]
+
+
+def ends(*processes):
+    """The status of each process, what it printed, and what it said on standard error."""
+    said = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
+
+
+def weights(folder):
+    params = load_model(folder).params
+    layers = [*params["convs"], params["hidden"], params["output"]]
+    return {f"{i}.{name}": leaf for i, layer in enumerate(layers) for name, leaf in layer.items()}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_what_one_leaves(tmp_path, tiny_run):
+    flags = ("--smoke", "--data-dir", PACKAGED, "--run-dir", "two", "--profile", "trace")
+    first, second = ends(*together(tmp_path, *flags))
+    assert first[::2] == (0, "")
+    assert second == (0, "", "")
+    assert "test" in first[1]
+    assert_same(weights(tmp_path / "two"), weights(tiny_run.run_dir))
+    ours, alone = {p.name for p in (tmp_path / "two").iterdir()}, {p.name for p in tiny_run.run_dir.iterdir()}
+    assert ours == alone
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert (summary["processes"], summary["devices"]) == (2, 2)
+    assert summary["test_correct"] == pytest.approx(tiny_run.summary["test_correct"], abs=3)
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_both_and_one_goes_on(tmp_path):
+    flags = ("--data-dir", small_set(tmp_path), "--epochs", 300, "--batch-size", 16, "--run-dir", "run")
+    both = together(tmp_path, *flags)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    both[1].send_signal(signal.SIGTERM)
+    for status, _, err in ends(*both):
+        assert status == 128 + signal.SIGTERM
+        assert err.count("\n") == 1
+        assert "--resume run goes on" in err
+    done = len(metrics.read_text().splitlines())
+    assert 0 < done < 300
+    result = train(resume=str(tmp_path / "run"))
+    assert result.summary["ended"] == "finished"
+    assert [line["epoch"] for line in result.history] == [*range(1, 301)]
+    assert result.summary["processes"] == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_one_process_began_goes_on_in_two(tmp_path):
+    flags = ("--data-dir", small_set(tmp_path), "--batch-size", 16, "--checkpoint-seconds", 0)
+    [(status, _, err)] = ends(command(tmp_path, *flags, "--run-dir", "run", "--devices", 4, devices=4))
+    assert status == 0, err
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    for status, _, err in ends(*together(tmp_path, "--resume", "run", "--epochs", 2, "--devices", 2)):
+        assert (status, err) == (0, "")
+    alone = train(resume=str(tmp_path / "copy"), epochs=2, devices=1)
+    assert alone.summary["steps"] == 26
+    assert_same(weights(tmp_path / "run"), weights(alone.run_dir))
+
+
+def test_processes_that_are_to_do_different_things_say_so(tmp_path):
+    each = (("--epochs", 2), ("--epochs", 3))
+    for status, _, err in ends(*together(tmp_path, "--data-dir", PACKAGED, "--run-dir", "run", each=each)):
+        assert status == 2
+        assert err.splitlines() == [
+            "jaxdigits: process 1 differs from process 0 in epochs: 3, not 2; "
+            "start all with the same flags and versions"
+        ]
+    assert not (tmp_path / "run").exists()

@@ -20,14 +20,15 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
-from jaxdigits import dataset, device
+from jaxdigits import device
+from jaxdigits.config import resolve
+from jaxdigits.dataset import Split
 from jaxdigits.evaluate import wilson_interval
 from jaxdigits.reading import read
 from jaxdigits.recognizer import load
+from jaxdigits.splits import load_splits
 from jaxdigits.storage import write_json
 from tests.pages import Page, make_page
-
-HELD_OUT = 5000  # training images that the standard preset does not train on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Arguments:
     """Where to write the result; by default among the results of all benchmarks."""
 
 
-def digits_of(split: str) -> dataset.Split:
+def digits_of(split: str) -> Split:
     """The images to compose pages from."""
-    data = dataset.load("mnist")
+    splits = load_splits(resolve("robust", non_digits=0), print)  # the packaged model's; no others are made
     if split == "test":
-        return data.test
-    held_out = np.random.default_rng(0).permutation(len(data.train.labels))[:HELD_OUT]
-    return dataset.Split(data.train.images[held_out], data.train.labels[held_out])
+        return splits.test
+    assert splits.validation is not None  # noqa: S101 (the preset holds some out)
+    return splits.validation
 
 
 def edits(text: str, truth: str) -> int:

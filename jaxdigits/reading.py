@@ -14,9 +14,9 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from jaxdigits import layout
+from jaxdigits import layout, rejection
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.form import CANONICAL, centred, fitted, usual_strokes, with_margin
 from jaxdigits.grey import grey_of
@@ -41,6 +41,7 @@ _WIDEST = 1.5  # of the line's height: the widest candidate of several atoms
 _LOW = 0.9  # of the line's height: what is lower is more seldom a digit
 _WIDE = 0.8  # of the line's height: what is wider is more seldom a digit
 _TINY = 0.35  # of the line's height: no digit is smaller
+_SURE = 8.0  # nats: a score beyond this says no more
 _SKIP = 9.6  # cost of passing a component over, for the larger side of its box in line heights, squared
 # How often a row, and how often a column, of a digit from 0 to 9 crosses a stroke, over 20 rows or columns:
 # means and standard deviations over 30,000 of MNIST's training images.
@@ -55,30 +56,28 @@ class Weights(NamedTuple):
     """What makes a candidate a digit: the score of a candidate is the sum of these times its features.
 
     A line's reading is a path through its candidates, more probable by exp(score): a linear-chain
-    conditional random field (Lafferty, McCallum and Pereira 2001). The weights were fitted, by their
-    likelihood, and rounded, on 750 pages (`tests/pages.py`) of training digits that
-    the network was not trained on.
+    conditional random field (Lafferty, McCallum and Pereira 2001). The weights were fitted for the packaged
+    model, by their likelihood on 600 pages (`tests/pages.py`) of training digits that it was not trained
+    on, and rounded: `python -m benchmarks.fit_reading --pages 600`.
     """
 
-    digit: float = -3.3
+    digit: float = -1.1
     """Every candidate: below 0, so that fewer digits are preferred."""
-    sure: float = 1.0
-    """The logarithm of its largest probability."""
-    doubtful: float = -0.8
-    """The logarithm of its second largest probability."""
-    low: float = -8.8
+    score: float = 0.34
+    """How much it is a digit, in nats: `rejection.score`, up to `_SURE` on either side of 0."""
+    low: float = -8.0
     """By how much of the line's height it falls short of `_LOW` of that."""
-    wide: float = -5.0
+    wide: float = -1.3
     """By how much of the line's height it is wider than `_WIDE` of that."""
-    crowded: float = -0.5
+    crowded: float = -0.39
     """By how many standard deviations its rows cross more strokes than such a digit's do."""
-    sparse: float = -0.35
+    sparse: float = -0.24
     """By how many they cross fewer."""
-    flat: float = -0.3
+    flat: float = -0.66
     """By how many its columns cross fewer strokes than such a digit's do."""
-    depth: float = -0.4
+    depth: float = -0.21
     """The ink at its sides that was cut through, in stroke widths."""
-    one: float = -0.66
+    one: float = -1.3
     """It is read as a one, as any piece of a stroke may be."""
     distance: float = -10.0
     """The gaps between its components, as a share of the line's height. Not fitted: pages have few."""
@@ -174,17 +173,10 @@ def read(
     opened = _opened(picture)
     ink = ink_of(opened.pixels, invert)
     scale = (opened.pixels.shape[1] / ink.shape[1], opened.pixels.shape[0] / ink.shape[0])
-    found = layout.strokes_of(ink > _INK)
-    lattices = [lattice_of(found, ink, line, height) for line, height in layout.lines_of(found)]
-    images = [_image_of(piece) for lattice in lattices for piece in lattice.pieces]
-    images = np.array(images, np.uint8).reshape(-1, 28, 28)
-    probabilities = recognizer.probabilities(images[..., None])
-    lines, start = [], 0
-    for lattice in lattices:
-        own = slice(start, start := start + len(lattice.spans))
-        scores = features_of(lattice, images[own], probabilities[own]) @ np.array(WEIGHTS)
-        if chosen := best_path(lattice, scores):
-            lines.append(tuple(_digit(lattice.boxes[i], probabilities[own][i], scale) for i in chosen))
+    lines = []
+    for lattice, features, probabilities in lines_of(ink, recognizer):
+        if chosen := best_path(lattice, features @ np.array(WEIGHTS)):
+            lines.append(tuple(_digit(lattice.boxes[i], probabilities[i], scale) for i in chosen))
     return Reading(opened.name, tuple(lines))
 
 
@@ -223,6 +215,33 @@ class Lattice:
     spans: list[tuple[int, int]]
     boxes: np.ndarray
     pieces: list[np.ndarray]
+
+
+class Line(NamedTuple):
+    """One line of writing, before it is decided what it says."""
+
+    lattice: Lattice
+    features: Float[np.ndarray, "k features"]
+    """What `Weights` weighs, of each candidate."""
+    probabilities: Float[np.ndarray, "k classes"]
+    """Of each candidate, if it is a digit."""
+
+
+def lines_of(ink: UInt8[np.ndarray, "h w"], recognizer: Recognizer) -> list[Line]:
+    """The candidates for digits of a page, line by line from top to bottom, read by the recogniser."""
+    found = layout.strokes_of(ink > _INK)
+    lattices = [lattice_of(found, ink, line, height) for line, height in layout.lines_of(found)]
+    images = [_image_of(piece) for lattice in lattices for piece in lattice.pieces]
+    images = np.array(images, np.uint8).reshape(-1, 28, 28)
+    model, logits = recognizer.model, recognizer.logits(images[..., None])
+    probabilities = rejection.probabilities(logits, model.temperature, model.none_class)
+    scores = rejection.score(logits, model.temperature, model.none_class)
+    lines, start = [], 0
+    for lattice in lattices:
+        own = slice(start, start := start + len(lattice.spans))
+        features = features_of(lattice, images[own], probabilities[own].argmax(1), scores[own])
+        lines.append(Line(lattice, features, probabilities[own]))
+    return lines
 
 
 def lattice_of(
@@ -265,13 +284,14 @@ def _piece(
 
 
 def features_of(
-    lattice: Lattice, images: UInt8[np.ndarray, "k 28 28"], probabilities: Float[np.ndarray, "k classes"]
+    lattice: Lattice,
+    images: UInt8[np.ndarray, "k 28 28"],
+    digits: Int[np.ndarray, " k"],
+    scores: Float[np.ndarray, " k"],
 ) -> Float[np.ndarray, "k features"]:
-    """What `Weights` weighs, of each candidate."""
+    """What `Weights` weighs, of each candidate: how it lies, its image, what it is read as, and its score."""
     atoms, height = lattice.atoms, lattice.height
     sides = (lattice.boxes[:, 2:] - lattice.boxes[:, :2]) / height  # wide, high
-    digits = probabilities.argmax(1)
-    ranked = np.log(np.sort(probabilities, axis=1)[:, -2:] + 1e-4)
     usual = _CROSSINGS[digits % len(_CROSSINGS)]
     ink = np.pad(images > _CROSSED, ((0, 0), (1, 0), (1, 0)))
     rows = (ink[:, 1:, 1:] & ~ink[:, 1:, :-1]).sum((1, 2)) / 20
@@ -285,8 +305,7 @@ def features_of(
     starts, stops = np.array(lattice.spans).T
     features = {
         "digit": np.ones(len(digits)),
-        "sure": ranked[:, 1],
-        "doubtful": ranked[:, 0],
+        "score": np.clip(scores, -_SURE, _SURE),
         "low": np.maximum(_LOW - sides[:, 1], 0),
         "wide": np.maximum(sides[:, 0] - _WIDE, 0),
         "crowded": np.maximum(across, 0),
@@ -316,7 +335,7 @@ def best_path(lattice: Lattice, scores: Float[np.ndarray, " k"]) -> list[int]:
     for candidate, (_, stop) in enumerate(lattice.spans):
         arriving[stop].append(candidate)
     for stop in range(1, n + 1):
-        best[stop], back[stop] = best[stop - 1] - _skip(lattice, stop - 1), (stop - 1, -1)
+        best[stop], back[stop] = best[stop - 1] - skip_cost(lattice, stop - 1), (stop - 1, -1)
         for candidate in arriving[stop]:
             start = lattice.spans[candidate][0]
             if best[start] + scores[candidate] > best[stop]:
@@ -329,7 +348,7 @@ def best_path(lattice: Lattice, scores: Float[np.ndarray, " k"]) -> list[int]:
     return path[::-1]
 
 
-def _skip(lattice: Lattice, k: int) -> float:
+def skip_cost(lattice: Lattice, k: int) -> float:
     """What it costs to pass an atom over: a speck, a point or a comma; parts of a component stay."""
     atom = lattice.atoms[k]
     neighbours = lattice.atoms[max(k - 1, 0) : k] + lattice.atoms[k + 1 : k + 2]

@@ -1,13 +1,15 @@
 """Several digits in one picture: what is found, in what order, and how often it is right."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import fit_reading
 from benchmarks.pages import edits
 from jaxdigits import layout
 from jaxdigits.dataset import Dataset
 from jaxdigits.errors import DataError
-from jaxdigits.reading import Reading, ink_of, read
+from jaxdigits.reading import WEIGHTS, Line, Reading, Weights, ink_of, lines_of, read, skip_cost
 from jaxdigits.recognizer import Recognizer, load
 from tests.pages import KINDS, Page, compose, make_page
 
@@ -208,3 +210,44 @@ def test_a_reading_shows_what_was_read(recognizer: Recognizer, mnist: Dataset):
 def test_what_is_not_one_picture_is_an_error(recognizer: Recognizer, picture: object):
     with pytest.raises(DataError):
         read(picture, recognizer)
+
+
+# ---- fitting ----
+
+
+@pytest.fixture(scope="module")
+def known(recognizer: Recognizer, mnist: Dataset) -> list[tuple[Line, str]]:
+    page = page_of(mnist, "27", "35", "60", seed=3, touching=1.0)
+    return list(zip(lines_of(ink_of(page.picture), recognizer), page.lines, strict=True))
+
+
+def test_likelihoods_are_shares_of_all_paths(known: list[tuple[Line, str]]):
+    """The forward algorithm against every single path, written out."""
+
+    def paths(line: Line, start: int = 0) -> list[tuple[float, str]]:
+        lattice, scores = line.lattice, line.features @ np.array(WEIGHTS)
+        if start == len(lattice.atoms):
+            return [(0.0, "")]
+        found = [(score - skip_cost(lattice, start), text) for score, text in paths(line, start + 1)]
+        for i, (first, stop) in enumerate(lattice.spans):
+            if first == start:
+                digit = str(line.probabilities[i].argmax())
+                found += [(scores[i] + score, digit + text) for score, text in paths(line, stop)]
+        return found
+
+    likelihoods = np.exp(fit_reading.log_likelihoods(jnp.array(WEIGHTS), fit_reading.trellis_of(known)))
+    for (line, truth), likelihood in zip(known, likelihoods, strict=True):
+        every = [(np.exp(score), text) for score, text in paths(line)]
+        right = sum(odds for odds, text in every if text == truth)
+        assert likelihood == pytest.approx(right / sum(odds for odds, _ in every), rel=1e-4, abs=1e-12)
+    assert likelihoods.max() > 0.5
+
+
+def test_fitting_makes_the_right_readings_more_probable(known: list[tuple[Line, str]]):
+    trellis = fit_reading.trellis_of(known)
+    poor = Weights(*(0.5 * weight for weight in WEIGHTS))
+    fitted = fit_reading.fit(trellis, poor)
+    before, after = (fit_reading.log_likelihoods(jnp.array(w), trellis).mean() for w in (poor, fitted))
+    assert after > before
+    for name in fit_reading.KEPT:
+        assert getattr(fitted, name) == getattr(poor, name)

@@ -34,6 +34,7 @@ def outside_whole(low: int, high: int) -> st.SearchStrategy[int]:
 
 
 SIZES = st.integers(1, 4096)
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "preset": WORDS,
     "epochs": outside_whole(1, 100_000),
@@ -93,13 +94,13 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "dtype": st.sampled_from(["float32", "bfloat16"]),
     "views": st.sampled_from([1, 5, 9]),
     "seed": st.integers(0, 2**32 - 1),
-    "dataset": st.text(),
-    "data_dir": st.none() | st.text(),
+    "dataset": NAMES,
+    "data_dir": st.none() | NAMES,
     "validation": st.integers(min_value=0),
     "device": st.sampled_from(["auto", "cpu", "gpu"]),
     "devices": st.none() | st.integers(min_value=1) | st.just("all"),
     "deterministic": st.booleans(),
-    "run_dir": st.none() | st.text(),
+    "run_dir": st.none() | NAMES,
     "resume": st.none() | st.text(min_size=1),
     "checkpoint_seconds": st.floats(0, 1e9),
     "early_stop": st.none() | st.integers(1, 100_000),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from jaxdigits import train
@@ -44,12 +45,10 @@ def ends(*processes):
 
 
 def weights(folder):
-    params = load_model(folder).params
-    layers = [*params["convs"], params["hidden"], params["output"]]
-    return {f"{i}.{name}": leaf for i, layer in enumerate(layers) for name, leaf in layer.items()}
+    paths = jax.tree_util.tree_leaves_with_path(load_model(folder).params)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
 
 
-@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(tmp_path, tiny_run):
     flags = ("--smoke", "--data-dir", PACKAGED, "--run-dir", "two", "--profile", "trace")
     first, second = ends(*together(tmp_path, *flags))

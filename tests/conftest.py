@@ -1,12 +1,14 @@
 """What several test modules share: one small trained run, the packaged images, and a place for caches."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import jaxdigits
 from jaxdigits import dataset
@@ -16,6 +18,18 @@ PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it need
 ROOT = Path(__file__).resolve().parents[1]
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+# Nothing here times anything: on a busy machine an example may take its time.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell has its background jobs ignore Ctrl-C; the tests of it want it heard."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -63,7 +63,7 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "seed": outside_whole(0, 2**32 - 1),
     "validation": st.integers(max_value=-1),
     "device": WORDS,
-    "devices": st.integers(max_value=0) | WORDS.filter(lambda word: word != "all") | st.just(True),
+    "devices": st.integers(max_value=0) | WORDS.filter(lambda word: word != "all"),
     "resume": st.just(""),
     "checkpoint_seconds": st.floats(max_value=0, exclude_max=True) | NAN | st.just(float("inf")),
     "early_stop": outside_whole(1, 100_000),

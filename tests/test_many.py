@@ -49,7 +49,7 @@ def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
         assert one.config["learning_rate"] == rate
     assert [len(metrics["history"]) for metrics in abreast.metrics] == [2, 2, 2]
     run = train(rates[2], run_dir=str(tmp_path / "run"))
-    same(run.model.params, alone.models[2].params, 1e-4)
+    same(run.model.params, alone.models[2].params, 5e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # make train           the main job; flags in ARGS="--epochs 3"
-# make test            ruff, pyright and the tests
+# make test            ruff, pyright and the tests; ARGS="-m slow" for those that take long
 # make setup           .venv with the package, and nothing else; EXTRAS=cuda13 for a GPU
 # make lint            ruff and pyright alone
 # make bench           the benchmarks, in their short form

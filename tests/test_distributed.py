@@ -107,15 +107,17 @@ def test_a_process_that_falls_silent_ends_the_other_in_time(address):
     assert "10 s" in err[0]
 
 
+@pytest.mark.slow
 def test_a_process_id_given_twice(address):
     first, *twice = (join(address, 2, i, "{}", "stay") for i in (0, 1, 1))
     ended = [ends(process) for process in (first, *twice)]
     for status, _, err in ended:
         assert status in (4, -signal.SIGABRT), err
-        assert len(err) == 1
-    assert any("same --process-id" in err[0] for _, _, err in ended)
+        assert 1 <= len(err) <= 2  # who is told by the coordinator may lose a connection as well
+    assert any("same --process-id" in " ".join(err) for _, _, err in ended)
 
 
+@pytest.mark.slow
 def test_a_process_that_never_comes(address):
     status, _, err = ends(join(address, 2, 0))
     assert status == -signal.SIGABRT

@@ -37,6 +37,7 @@ def test_members_differ_by_their_seeds(trained):
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
     small = {"data_dir": str(small_set(tmp_path)), "epochs": 2, "batch_size": 16}
     rates = [resolve("fast", learning_rate=rate, **small) for rate in (0.001, 0.01, 0.003)]

@@ -71,7 +71,10 @@ def test_the_weights_do_not_depend_on_the_number_of_devices(tmp_path, batch_size
         assert_same(other, one)
 
 
-@pytest.mark.parametrize(("processes", "each"), [(2, 1), pytest.param(4, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("processes", "each"),
+    [pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(4, 2, marks=pytest.mark.slow)],
+)
 def test_the_weights_do_not_depend_on_the_number_of_processes(tmp_path, processes, each):
     finish(start(1, tmp_path / "alone", 1, 100))
     address = f"127.0.0.1:{free_port()}"

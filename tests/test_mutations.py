@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import mmap
 import sys
 import time
 from pathlib import Path
@@ -63,11 +64,12 @@ def test_a_leak_is_seen():
     with contextlib.ExitStack() as files:
         gc.freeze()  # what was there before need not be gone through for every sample
         files.callback(gc.unfreeze)
-        kept: list[bytes] = []
+        kept: list[mmap.mmap] = []  # memory of the system's own: freed memory would be found again
 
         def leak(_: int) -> None:
             files.enter_context(Path("/dev/null").open())
-            kept.append(b"x" * (1_000_000 + len(kept)))
+            kept.append(mmap.mmap(-1, 1_000_000))
+            kept[-1].write(bytes(1_000_000))
 
         for work, leaks in ((lambda _: bytearray(1_000_000), False), (leak, True)):
             growth = soak.grown(list(soak.watched(work, 40)))

@@ -302,11 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[arguments[0]](arguments[1:])
         sys.stdout.flush()
     except JaxdigitsError as error:
-        print(f"jaxdigits: {in_one_line(error)}", file=sys.stderr)
-        _leave(error.exit_status)
+        _leave(error.exit_status, in_one_line(error))
     except KeyboardInterrupt as stop:
-        print(f"jaxdigits: {stop or 'interrupted'}", file=sys.stderr)
-        _leave(stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130)
+        status = stop.exit_status if isinstance(stop, interrupts.Interrupted) else 130
+        _leave(status, str(stop) or "interrupted")
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         _drop_output()
     except OSError as error:
@@ -315,10 +314,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(StorageError.exit_status)
 
 
-def _leave(status: int) -> NoReturn:
-    """Exits; one of several processes does not wait for the others, who may be waiting for it."""
+def _leave(status: int, reason: str) -> NoReturn:
+    """Says why and exits; one of several processes does not wait for the others, who may wait for it."""
+    line = f"jaxdigits: {reason}"
     if distributed := sys.modules.get("jaxdigits.distributed"):
-        distributed.give_up(status)
+        distributed.give_up(status, line)
+    print(line, file=sys.stderr)
     sys.exit(status)
 
 

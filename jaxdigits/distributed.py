@@ -239,16 +239,20 @@ def one_line() -> Iterator[None]:
         ) from error
 
 
-def give_up(status: int) -> NoReturn:
-    """Ends this process at once where there are others, which cannot be waited for.
+def give_up(status: int, line: str) -> NoReturn:
+    """Tells why, and ends this process; at once where there are others, which cannot be waited for.
 
-    It has told why; what the runtime has to say of its end is of no more use.
+    What the runtime has to say of its end as well is of no use then: the line goes the way of what native
+    code writes, where `runtime_log` sees that it has been told.
     """
     if not jax.distributed.is_initialized():
+        print(line, file=sys.stderr)
         sys.exit(status)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="backslashreplace"))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if first():  # on whom the others depend, so that they can tell of the same error themselves
         time.sleep(0.5)

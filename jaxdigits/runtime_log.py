@@ -27,12 +27,14 @@ _CONTINUED = re.compile(
 def told(lines: Iterable[str], patience: str, heartbeat: str) -> Iterator[str]:
     """The lines as they are, but for those of the distributed runtime: of them, only why it ends the process.
 
+    Where this library has said why itself, that is enough.
+
     Args:
       lines: of a log, without their ends.
       patience: how many seconds the runtime waits for processes to come.
       heartbeat: for how many it does without a sign of life.
     """
-    dropping, ended, unhealthy, reason = False, False, "", ""
+    dropping, ended, said, unhealthy, reason = False, False, False, "", ""
     for line in lines:
         if match := _FATAL.match(line):
             ended, dropping, reason = True, True, reason or match[1]
@@ -45,9 +47,9 @@ def told(lines: Iterable[str], patience: str, heartbeat: str) -> Iterator[str]:
             unhealthy = unhealthy or (line if line.strip(", ").isdigit() else "")
             reason += f" {line}" if "RegisterTask" in line else ""
         else:
-            dropping = False
+            dropping, said = False, said or line.startswith("jaxdigits: ")
             yield line
-    if ended:
+    if ended and not said:
         yield f"jaxdigits: {_cause(reason, unhealthy.strip(', '), patience, heartbeat)}"
 
 

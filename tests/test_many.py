@@ -39,18 +39,18 @@ def test_members_differ_by_their_seeds(trained):
 
 @pytest.mark.slow
 def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
-    small = {"data_dir": str(small_set(tmp_path)), "epochs": 2, "batch_size": 16}
+    small = {"data_dir": str(small_set(tmp_path)), "epochs": 1, "batch_size": 16}
     rates = [resolve("fast", learning_rate=rate, **small) for rate in (0.001, 0.01, 0.003)]
     alone = train_many(rates)
     monkeypatch.setattr(module, "_CPU_ABREAST", 2)  # as on an accelerator; the last one has none beside it
     abreast = train_many(rates)
     assert "side by side, 2 at a time" in abreast.way
     for one, other, rate in zip(alone.models, abreast.models, (0.001, 0.01, 0.003), strict=True):
-        same(one.params, other.params, 5e-3)  # half of what Adam moves a weight by in one update
+        same(one.params, other.params, 1e-3)
         assert one.config["learning_rate"] == rate
-    assert [len(metrics["history"]) for metrics in abreast.metrics] == [2, 2, 2]
+    assert [len(metrics["history"]) for metrics in abreast.metrics] == [1, 1, 1]
     run = train(rates[2], run_dir=str(tmp_path / "run"))
-    same(run.model.params, alone.models[2].params, 5e-3)
+    same(run.model.params, alone.models[2].params, 1e-4)
 
 
 @pytest.mark.parametrize(

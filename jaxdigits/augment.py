@@ -8,6 +8,7 @@ cost a third of the update that it feeds: a shear weighs whole shifted images, a
 product. `random_ink` changes how the strokes are drawn, `random_damage` what lies over them and around.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -59,26 +60,34 @@ def random_affine(
         between = _hat(places[None, :] - jnp.arange(_KNOTS, dtype=jnp.float32)[:, None])
         bends = strength * max_bend * knots @ between
         down, across = down + bends[0], across + bends[1]
-    for slide, most in ((down, max_shear + max_slant), (across, max_shear)):
-        reach = math.ceil(most * (side - 1) / 2 + max_bend)
-        if reach:
-            x = _slide(x, slide.swapaxes(1, 2), reach)
-        x = x.swapaxes(1, 2)
+    x = _slide(x, down.swapaxes(1, 2), (max_shear + max_slant) * (side - 1) / 2 + max_bend, axis=2)
+    x = _slide(x, across, max_shear * (side - 1) / 2 + max_bend, axis=1)
     here, source = middle[:, None], middle[None, :]
     rows = _hat((1 + max_scale * uniform[0]) * here + max_shift * uniform[1] - source)
     columns = _hat((1 + max_scale * uniform[2]) * source + max_shift * uniform[3] - here)
     return (rows @ (x @ columns))[..., None]
 
 
-def _slide(
-    x: Float[Array, "batch side side"], distance: Float[Array, "batch side 1"], reach: int
-) -> Float[Array, "batch side side"]:
-    """Each row moved left by its own distance in pixels, at most `reach` either way."""
-    side = x.shape[-1]
-    padded = jnp.pad(x, ((0, 0), (0, 0), (reach, reach)))
-    shifts = range(-reach, reach + 1)
-    moved = sum(_hat(distance - by) * padded[:, :, reach + by : reach + by + side] for by in shifts)
-    return jnp.asarray(moved)
+def _slide(x: Float[Array, "batch side side"], distance: Array, most: float, axis: int) -> Array:
+    """Each row moved left, or each column moved up, by its own distance.
+
+    Args:
+      x: the images.
+      distance: in pixels: of rows [batch, side, 1], of columns [batch, 1, side].
+      most: the greatest distance either way.
+      axis: along which pixels move: 2 for rows, 1 for columns.
+    """
+    reach, side = math.ceil(most), x.shape[axis]
+    if not reach:
+        return x
+    around = [(0, 0)] * x.ndim
+    around[axis] = (reach, reach)
+    padded = jnp.pad(x, around)
+    moved = [
+        _hat(distance - by) * jax.lax.slice_in_dim(padded, reach + by, reach + by + side, axis=axis)
+        for by in range(-reach, reach + 1)
+    ]
+    return functools.reduce(jnp.add, moved)
 
 
 def _hat(distance: Array) -> Array:

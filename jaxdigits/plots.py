@@ -7,7 +7,8 @@ what is shown (`training`, `evaluate`), and where the files belong.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,13 +18,56 @@ if TYPE_CHECKING:  # matplotlib is slow to import; a type does not need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "history", "mistakes"]
+__all__ = ["FILES", "Figures", "confusion", "draw", "history", "mistakes", "warm_up"]
 
+FILES = ("history.png", "confusion.png", "mistakes.png")  # what `draw` leaves in a folder
 _DPI = 120  # pixels per inch: 7.5 inches fill a page of 900 pixels
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind: Okabe and Ito 2008
 _NUMBERED = 12  # classes: with more, numbers in the cells would be too small to read
 _MOST_MISTAKES = 40  # images: five rows of eight
 _PITCH = (1.2, 1.58)  # inches from one mistake to the next, across and down
+
+
+class Figures(NamedTuple):
+    """What the figures of a run are drawn from.
+
+    Attributes:
+      history: the metrics of each epoch.
+      confusion: counts, integers [k, k]: of each true class (rows) and the class that was read (columns).
+      names: the classes.
+      images: the test images that were read wrongly, uint8 [m, 28, 28, 1].
+      labels: their true classes, integers [m].
+      predictions: the classes that were read, integers [m].
+      certainty: the probabilities of these, [m], from 0 to 1.
+      total: how many images were tested.
+    """
+
+    history: Sequence[Mapping[str, float]]
+    confusion: np.ndarray
+    names: Sequence[str]
+    images: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+    certainty: np.ndarray
+    total: int
+
+
+def draw(folder: Path, figures: Figures) -> None:
+    """Draws the three figures of a run: its course, its confusions, its worst mistakes.
+
+    Raises:
+      StorageError: a file cannot be written.
+    """
+    course, confusions, worst = (folder / name for name in FILES)
+    history(course, figures.history)
+    confusion(confusions, figures.confusion, figures.names)
+    wrong = (figures.images, figures.labels, figures.predictions, figures.certainty)
+    mistakes(worst, *wrong, figures.names, figures.total)
+
+
+def warm_up() -> None:
+    """Imports what drawing needs, so that the first figure is as quick as the next."""
+    _figure(1, 1)
 
 
 def history(path: str | os.PathLike[str], metrics: Sequence[Mapping[str, float]]) -> None:

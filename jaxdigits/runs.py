@@ -17,15 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxdigits import config as configs
 from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import MODEL_FILE, Model, save_model
 from jaxdigits.config import TrainConfig
 from jaxdigits.errors import StorageError, UsageError
-from jaxdigits.evaluate import Evaluation
 from jaxdigits.lock import LOCK_FILE, Lock
+from jaxdigits.plots import FILES as FIGURES
 from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 from jaxdigits.storage import atomic_write, write_json
 
@@ -33,7 +31,6 @@ __all__ = ["BEST_FILE", "LAST_FILE", "Onlooker", "RunFolder", "refuse_taken"]
 
 LAST_FILE = "last.safetensors"  # a training, as `snapshot` has them
 BEST_FILE = "best.safetensors"  # a model, as `checkpoint` has them
-_FIGURES = ("history.png", "confusion.png", "mistakes.png")
 _METRICS_FILE = "metrics.jsonl"
 
 
@@ -111,33 +108,6 @@ class RunFolder:
         """Writes the trained model."""
         save_model(self.path / MODEL_FILE, model)
 
-    def draw(
-        self, history: list[dict[str, Any]], images: np.ndarray, test: Evaluation, names: tuple[str, ...]
-    ) -> None:
-        """Draws the figures: the course of the training, the confusions, the worst test errors.
-
-        Args:
-          history: the metrics of each epoch.
-          images: the test images, uint8 [n, 28, 28, 1].
-          test: the evaluation of them.
-          names: the classes.
-        """
-        from jaxdigits import plots
-
-        plots.history(self.path / "history.png", history)
-        plots.confusion(self.path / "confusion.png", test.confusion, names)
-        wrong = np.flatnonzero(test.predictions != test.labels)
-        certainty = np.exp(test.log_probabilities.max(axis=1))
-        plots.mistakes(
-            self.path / "mistakes.png",
-            images[wrong],
-            test.labels[wrong],
-            test.predictions[wrong],
-            certainty[wrong],
-            names,
-            test.total,
-        )
-
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes the summary, which marks the run as ended."""
         write_json(self.path / SUMMARY_FILE, summary)
@@ -157,7 +127,7 @@ class Onlooker(RunFolder):
     def _nothing(*_: Any, **__: Any) -> None:
         pass
 
-    __exit__ = add_metrics = write_metrics = save_best = save_model = draw = finish = _nothing
+    __exit__ = add_metrics = write_metrics = save_best = save_model = finish = _nothing
 
 
 def refuse_taken(config: TrainConfig) -> None:
@@ -186,7 +156,7 @@ def _is_free(folder: Path) -> bool:
 
 def _left(folder: Path) -> list[Path]:
     """Files that a process which was killed has left half-written."""
-    names = (CONFIG_FILE, _METRICS_FILE, LAST_FILE, BEST_FILE, MODEL_FILE, *_FIGURES, SUMMARY_FILE)
+    names = (CONFIG_FILE, _METRICS_FILE, LAST_FILE, BEST_FILE, MODEL_FILE, *FIGURES, SUMMARY_FILE)
     return [path for name in names for path in folder.glob(f".{name}.*.tmp")]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdigits import config as configs
 from jaxdigits import device as devices
@@ -28,9 +29,11 @@ from jaxdigits.clock import Clock
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DeviceError, DivergedError, UsageError
-from jaxdigits.evaluate import fit_temperature
+from jaxdigits.evaluate import Evaluation, fit_temperature
 from jaxdigits.interrupts import Watch, unwinding
 from jaxdigits.loop import Loop, Progress
+from jaxdigits.plots import Figures
+from jaxdigits.plotter import Plotter
 from jaxdigits.programs import Programs
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.runs import Onlooker, RunFolder, refuse_taken
@@ -110,7 +113,11 @@ def train(
         with distributed.one_line():
             splits = _prepared(config, resumed, say)
             devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
-            with _folder(config, resumed) as folder, Saver(config.checkpoint_seconds) as saver:
+            with (
+                Plotter() if distributed.first() else contextlib.nullcontext() as plotter,
+                _folder(config, resumed) as folder,
+                Saver(config.checkpoint_seconds) as saver,
+            ):
                 clock.lap("data")
                 programs = Programs(config, device, splits)
                 clock.lap("compile")
@@ -121,7 +128,7 @@ def train(
                         say(
                             f"Going on with {folder.path}, {loop.step:,} of {programs.updates:,} updates made"
                         )
-                    return _run(loop, device, on_epoch, on_progress, profile)
+                    return _run(loop, device, plotter, on_epoch, on_progress, profile)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         cure = "; a smaller --batch-size needs less memory" if "RESOURCE_EXHAUSTED" in reason else ""
@@ -182,6 +189,7 @@ def _folder(config: TrainConfig, resumed: Path | None) -> RunFolder:
 def _run(
     loop: Loop,
     device: devices.Device,
+    plotter: Plotter | None,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     on_progress: Callable[[Progress], None] | None,
     profile: str | os.PathLike[str] | None,
@@ -193,7 +201,7 @@ def _run(
         if profile is not None:
             profiling.profile(profile, loop.programs.executor, loop.state, loop.programs.data)
             loop.clock.lap("profile")
-        return _finish(loop, device, ended)
+        return _finish(loop, device, plotter, ended)
     except DivergedError as error:
         loop.saver.wait()
         loop.folder.finish(_summary(loop, device, "diverged", {}))
@@ -203,7 +211,7 @@ def _run(
         raise DivergedError(f"{error}; the last good checkpoint is {loop.folder.last}") from error
 
 
-def _finish(loop: Loop, device: devices.Device, ended: str) -> TrainResult:
+def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: str) -> TrainResult:
     """Takes the final figures, and writes the model, the plots and the summary."""
     config, splits, folder, clock = loop.config, loop.splits, loop.folder, loop.clock
     params, temperature, threshold = loop.state.params, 1.0, None
@@ -216,12 +224,11 @@ def _finish(loop: Loop, device: devices.Device, ended: str) -> TrainResult:
     loop.heed()
     test = loop.measure(params, splits.test, views=config.views).at(temperature)
     loop.heed()
-    with ThreadPoolExecutor(max_workers=1) as pool:  # Python draws while the device measures
-        drawing = pool.submit(folder.draw, loop.history, splits.test.images, test, splits.class_names)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        drawing = pool.submit(plotter.draw, folder.path, _figures(loop, test)) if plotter else None
+        some = Split(*(a[:_TRAIN_FIGURE] for a in splits.train))
         figures = {
-            "train_accuracy": loop.measure(
-                params, Split(*(a[:_TRAIN_FIGURE] for a in splits.train))
-            ).accuracy,
+            "train_accuracy": loop.measure(params, some).accuracy,
             "test_accuracy": test.accuracy,
             "test_correct": test.correct,
             "test_total": test.total,
@@ -230,13 +237,29 @@ def _finish(loop: Loop, device: devices.Device, ended: str) -> TrainResult:
         clock.lap("evaluate")
         model = loop.model(jax.device_get(params), figures, temperature, threshold)
         folder.save_model(model)
-        drawing.result()
+        if drawing:
+            drawing.result()
     loop.heed()
     loop.saver.wait()
     clock.lap("save")
     summary = _summary(loop, device, ended, figures)
     folder.finish(summary)
     return TrainResult(model, loop.history, summary, folder.path)
+
+
+def _figures(loop: Loop, test: Evaluation) -> Figures:
+    """What there is to draw, once the test images have been read."""
+    wrong = np.flatnonzero(test.predictions != test.labels)
+    return Figures(
+        loop.history,
+        test.confusion,
+        loop.splits.class_names,
+        loop.splits.test.images[wrong],
+        test.labels[wrong],
+        test.predictions[wrong],
+        np.exp(test.log_probabilities.max(axis=1))[wrong],
+        test.total,
+    )
 
 
 def _summary(loop: Loop, device: devices.Device, ended: str, figures: dict[str, Any]) -> dict[str, Any]:

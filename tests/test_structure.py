@@ -16,12 +16,12 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors", "clock", "interrupts", "saver"},
+    {"errors", "child", "clock", "interrupts", "saver"},
     {"storage", "idx", "lock", "runtime_log", "distributed"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
-    | {"resume", "snapshot", "machine", "form", "mesh"},
+    | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
     {"dataset", "ink", "grey"},
     {"executor", "evaluate", "image", "splits"},
     {"worker"},

@@ -1,0 +1,78 @@
+import io
+import signal
+
+import numpy as np
+import pytest
+
+from jaxdigits import plots
+from jaxdigits.errors import StorageError
+from jaxdigits.plots import FILES, Figures
+from jaxdigits.plotter import Plotter, serve
+
+
+@pytest.fixture
+def figures():
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 900, (10, 10))
+    images = random.integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
+    labels, predictions = random.integers(0, 10, (2, 5))
+    history = [{"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.9}]
+    return Figures(history, counts, [*"0123456789"], images, labels, predictions, random.random(5), 1000)
+
+
+def content(folder):
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+@pytest.fixture
+def expected(tmp_path, figures):
+    folder = tmp_path / "expected"
+    folder.mkdir()
+    plots.draw(folder, figures)
+    return content(folder)
+
+
+def test_a_process_draws_what_this_one_would(tmp_path, figures, expected):
+    with Plotter() as plotter:
+        plotter.draw(tmp_path, figures)
+        process = plotter._process
+    assert content(tmp_path) == expected
+    assert process is not None
+    assert process.returncode == 0
+
+
+def test_a_process_that_was_killed_is_replaced_by_this_one(tmp_path, figures, expected):
+    with Plotter() as plotter:
+        assert plotter._process is not None
+        plotter._process.send_signal(signal.SIGKILL)
+        plotter._process.wait()
+        plotter.draw(tmp_path, figures)
+    assert content(tmp_path) == expected
+
+
+def test_a_process_that_cannot_be_started_is_replaced_by_this_one(tmp_path, figures, expected, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with Plotter() as plotter:
+        plotter.draw(tmp_path, figures)
+    assert content(tmp_path) == expected
+
+
+def test_a_folder_that_is_gone_is_a_storage_error(tmp_path, figures):
+    with Plotter() as plotter, pytest.raises(StorageError, match="cannot write"):
+        plotter.draw(tmp_path / "gone", figures)
+
+
+def test_a_pipe_that_closes_ends_it():
+    answers = io.BytesIO()
+    serve(io.BytesIO(), answers)
+    assert not answers.getvalue()
+
+
+def test_no_mistakes_are_drawn_too(tmp_path, figures):
+    none = figures._replace(
+        images=figures.images[:0], labels=figures.labels[:0], predictions=figures.predictions[:0],
+        certainty=figures.certainty[:0],
+    )  # fmt: skip
+    with Plotter() as plotter:
+        plotter.draw(tmp_path, none)
+    assert all(picture.startswith(b"\x89PNG") for picture in content(tmp_path))

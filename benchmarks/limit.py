@@ -3,7 +3,8 @@
 Claim: a share of the float32 rate of a 2048x2048 product, which is measured in the same run, in turn with
 the step. Floating-point operations are counted by hand from the network's sizes, products only: forward,
 both gradients, and no gradient towards the images. The breakdown takes the step apart: forward alone, with
-gradients, with the optimizer, with augmentation, and the parts of one convolution.
+gradients, with the optimizer, with augmentation. It is taken apart by layer, too: each alone, forward, and
+forward with those of its gradients that the step computes, from images of its own that wait in memory.
 
     python -m benchmarks.limit [--rounds 10] [--presets fast standard]
 """
@@ -17,12 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from flax import nnx
 
 from benchmarks import protocol
 from jaxdigits import dataset, device
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 from jaxdigits.executor import Executor
-from jaxdigits.model import build, fastest_form
+from jaxdigits.model import CNN, build, fastest_form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, TrainState, cross_entropy, epoch_order, init_state, make_update
 
@@ -115,6 +117,63 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
     }
 
 
+def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """Each layer alone: functions that do `_LAYER_TURNS` of it and wait, forward and with its gradients."""
+    batch, random = config.batch_size, np.random.default_rng(0)
+    form, fixed = fastest_form(jax.local_devices()[0].platform), config.stem == "whitened"
+    network = CNN(config.channels, config.hidden, 10, form=form, fixed_stem=fixed, random=random)
+    side, inputs, found = 14, 4, {}
+    for index, outputs in enumerate(config.channels):
+
+        def convolution(module: CNN, x: jax.Array, index: int = index) -> jax.Array:
+            return module.convolve(index, x)
+
+        shape = (batch, side, side, inputs)
+        # The first has no gradient towards its input; where it is kept as it is, nor has the second.
+        wanted = () if fixed and not index else (0,) if index <= fixed else (0, 1)
+        found[f"convolution {index + 1}"] = _alone(convolution, network, shape, wanted)
+        side = (side - 2) // 2 if index == 1 else side - 2
+        inputs = outputs
+    flat = (batch, side * side * inputs)
+    found["hidden"] = _alone(lambda module, x: nnx.relu(module.hidden(x)), network, flat, (0, 1))
+    found["output"] = _alone(lambda module, x: module.output(x), network, (batch, config.hidden), (0, 1))
+    return found
+
+
+_LAYER_TURNS = 20
+
+
+def _alone(
+    layer: Callable[[CNN, jax.Array], jax.Array],
+    network: CNN,
+    shape: tuple[int, ...],
+    wanted: tuple[int, ...],
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A layer's timings; it has gradients towards the arguments `wanted`: 0 the weights, 1 the images."""
+    graph, weights = nnx.split(network)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
+
+    def apply(weights: Any, x: jax.Array) -> jax.Array:
+        return layer(nnx.merge(graph, weights), x)
+
+    backwards = jnp.ones(jax.eval_shape(apply, weights, images[0]).shape)
+
+    def gradients(weights: Any, x: jax.Array) -> Any:
+        value, back = jax.vjp(apply, weights, x)
+        return value, [back(backwards)[argument] for argument in wanted]
+
+    def repeated(function: Callable[..., Any]) -> Callable[[], None]:
+        def turns(weights: Any, images: jax.Array) -> Any:
+            first = function(weights, images[0])  # results are carried on, so that none is left out
+            return jax.lax.fori_loop(1, _LAYER_TURNS, lambda i, _: function(weights, images[i % 4]), first)
+
+        program = jax.jit(turns)
+        jax.block_until_ready(program(weights, images))
+        return lambda: jax.block_until_ready(program(weights, images))
+
+    return repeated(apply), repeated(gradients)
+
+
 def product(side: int = 2048) -> Callable[[], None]:
     """A matrix product of 2 * side**3 operations."""
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(side, side)).astype(np.float32))
@@ -143,12 +202,17 @@ def main(arguments: Arguments) -> None:
     for preset in arguments.presets:
         config = PRESETS[preset]
         contestants = parts(config, arguments.updates)
+        single = layers(config)
         seconds: dict[str, list[float]] = {name: [] for name in ("product", *contestants)}
+        by_layer: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in single}
         for _ in range(arguments.rounds):
             seconds["product"].append(timed(multiply))
             for name, contestant in contestants.items():
                 seconds[name].append(timed(contestant) / arguments.updates)
-        runs.append({"preset": preset, "seconds": seconds})
+            for name, ways in single.items():
+                for times, way in zip(by_layer[name], ways, strict=True):
+                    times.append(timed(way) / _LAYER_TURNS)
+        runs.append({"preset": preset, "seconds": seconds, "layers": by_layer})
         rates = [2 * 2048**3 / s / 1e9 for s in seconds["product"]]
         done = training_operations(config) * config.batch_size
         step = [done / s / 1e9 for s in seconds["whole step"]]
@@ -159,6 +223,10 @@ def main(arguments: Arguments) -> None:
             "share": protocol.ratio(step, rates),
             "milliseconds": {name: protocol.mean([1e3 * s for s in seconds[name]]) for name in contestants},
             "layers": operations(config),
+            "layer_milliseconds": {
+                name: [protocol.mean([1e3 * s for s in times]) for times in by_layer[name]]
+                for name in by_layer
+            },
         }
         print(
             f"{preset}: {protocol.mean(step)['mean']:.0f} of {protocol.mean(rates)['mean']:.0f} GFLOP/s, "

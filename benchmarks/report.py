@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import handwriting_report
 from benchmarks.protocol import RESULTS
+from jaxdigits.config import PRESETS
 from jaxdigits.storage import atomic_write
 
 README = Path(__file__).with_name("README.md")
@@ -54,6 +55,29 @@ def limit() -> str:
                 + [f"{step:.2f}" for step in _steps(summary)]
             )
     head = ["", "preset", "GFLOP/s", "share", "step, ms", "forward", "gradients", "optimizer", "augmentation"]
+    return table(head, rows) + "\n\n" + _layers()
+
+
+def _layers() -> str:
+    """Each layer alone, and at which rate its products run."""
+    rows = []
+    for result in results("limit"):
+        for preset, summary in result["summary"].items():
+            for name, (forward, both) in summary.get("layer_milliseconds", {}).items():
+                million = summary["layers"][name] * PRESETS[preset].batch_size / 1e6
+                gradients = max(0.0, both["mean"] - forward["mean"])
+                rows.append(
+                    [
+                        where(result),
+                        f"`{preset}`",
+                        name,
+                        f"{million:.1f}",
+                        f"{forward['mean']:.3f}",
+                        f"{gradients:.3f}",
+                        f"{million / forward['mean']:.0f}",
+                    ]
+                )
+    head = ["", "preset", "layer alone", "MFLOP forward", "forward, ms", "gradients, ms", "GFLOP/s forward"]
     return table(head, rows)
 
 
@@ -189,6 +213,43 @@ def predict_speed() -> str:
 def latency(value: dict[str, float]) -> str:
     """Median and 95th percentile."""
     return f"{value['median']:.2f}, 95% {value['p95']:.2f}"
+
+
+def reliability() -> str:
+    """Runs that were killed, runs whose disk failed, and what checkpoints cost."""
+    rows = []
+    for result in results("kills"):
+        found = result["summary"]
+        rows.append(
+            [
+                where(result),
+                f"{found['kills']} kills, {found['inside_a_write']} of them inside a write",
+                f"{found['identical']} of {found['trainings']} trainings identical",
+            ]
+        )
+    for result in results("faults"):
+        found = result["summary"]
+        rows.append(
+            [
+                where(result),
+                f"{found['faults']} faults",
+                f"{found['good']} without loss: {found['one_line']} ended with one line, "
+                f"{found['unnoticed']} went on; {found['identical']} identical in the end",
+            ]
+        )
+    for result in results("checkpoints-*"):
+        for name in ("default", "every second"):
+            found = result["summary"][name]
+            rows.append(
+                [
+                    where(result),
+                    f"`{result['summary']['preset']}`, checkpoints: {name}",
+                    f"{found['checkpoints']['mean']:.0f} a run; training waited for "
+                    f"{found['waited_share']['mean']:.2%} of its time, a thread wrote for "
+                    f"{found['beside_share']['mean']:.2%} beside it",
+                ]
+            )
+    return table(["", "what", "what came of it"], rows)
 
 
 def gpu_compile() -> str:
@@ -452,6 +513,8 @@ SECTIONS = (
     mutations,
     soak,
     gpu_compile,
+    scaling,
+    reliability,
 )  # what README.md has a place for
 
 

@@ -224,14 +224,20 @@ class CNN(nnx.Module):
         """The logits of images with pixels from 0 to 255."""
         x = ((images.astype(jnp.float32) / 255 - MEAN) / STD).astype(self.dtype)
         x = space_to_depth(x)
-        for index, conv in enumerate(self.convs):
-            x = conv(x)
-            # The bias and the ReLU commute with the maximum, and cost a quarter behind it.
-            x = nnx.relu((max_pool(x) if index == 1 else x) + conv.bias[...].astype(x.dtype))
-            if index == 0 and self.fixed_stem:
-                x = jax.lax.stop_gradient(x)
+        for index in range(len(self.convs)):
+            x = self.convolve(index, x)
         x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
         return self.output(x).astype(jnp.float32)
+
+    def convolve(
+        self, index: int, x: Float[Array, "batch height width inputs"]
+    ) -> Float[Array, "batch rows columns outputs"]:
+        """The convolution of this index, its pooling if it has one, its bias and its ReLU."""
+        conv = self.convs[index]
+        x = conv(x)
+        # The bias and the ReLU commute with the maximum, and cost a quarter behind it.
+        x = nnx.relu((max_pool(x) if index == 1 else x) + conv.bias[...].astype(x.dtype))
+        return jax.lax.stop_gradient(x) if index == 0 and self.fixed_stem else x
 
 
 class Network(NamedTuple):

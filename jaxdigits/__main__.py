@@ -8,12 +8,13 @@ jaxdigits doctor [FLAGS]
 import contextlib
 import dataclasses
 import difflib
+import gc
 import io
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -94,12 +95,25 @@ class DoctorArguments:
     """Prints one JSON object."""
 
 
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Within it Python does not look for garbage, which imports do not make: saves a tenth of a start."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
     default = _defaults(arguments)
     flags = _parse(TrainArguments, arguments, "train", default)
-    from jaxdigits import distributed, training
-    from jaxdigits.report import TrainReport
+    with _importing():
+        from jaxdigits import distributed, training
+        from jaxdigits.report import TrainReport
 
     if flags.coordinator is None and (flags.processes, flags.process_id) != (None, None):
         raise UsageError("--processes and --process-id go with --coordinator")
@@ -165,9 +179,10 @@ def predict(arguments: Sequence[str]) -> None:
         raise UsageError("--number goes with none of --json, --csv, --top, --raw and --show-preprocessed")
     if flags.raw and flags.invert != "auto":
         raise UsageError("--raw takes a picture as it is: give it without --invert")
-    from jaxdigits import device, recognizer
-    from jaxdigits.prediction_report import PredictionReport
-    from jaxdigits.sources import sources
+    with _importing():
+        from jaxdigits import device, recognizer
+        from jaxdigits.prediction_report import PredictionReport
+        from jaxdigits.sources import sources
 
     device.select(flags.device)
     device.enable_compilation_cache()

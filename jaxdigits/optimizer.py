@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from jaxdigits.config import TrainConfig
+from jaxdigits.config import TrainConfig, peak_rate
 from jaxdigits.model import Params
 
 __all__ = ["make_optimizer", "make_schedule"]
@@ -15,7 +15,7 @@ def make_schedule(config: TrainConfig, updates: int) -> optax.Schedule:
     Smith and Topin 2018, "Super-convergence", with straight lines: a short run gains from the higher
     rates that they keep for longer than a cosine does. The rise takes a fifth of the updates.
     """
-    rise, peak = max(1, updates // 5), config.learning_rate
+    rise, peak = max(1, updates // 5), peak_rate(config.learning_rate, config.batch_size)
     up = optax.schedules.linear_schedule(peak / 10, peak, rise)
     down = optax.schedules.linear_schedule(peak, 0.0, max(1, updates - rise))
     return optax.schedules.join_schedules([up, down], [rise])

@@ -49,7 +49,7 @@ class Programs:
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
-        self.mesh = meshes.make_mesh(meshes.choose(config.devices, device))
+        self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
         everywhere, shares = meshes.replicated(self.mesh), self.mesh.shape["data"]
         keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=everywhere)
         self._order_key, augment_key = keys(np.uint32(config.seed))

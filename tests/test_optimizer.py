@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import jax
@@ -5,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.config import PRESETS, resolve
+from jaxdigits.config import PRESETS, peak_rate, resolve
 from jaxdigits.model import Params, build
 from jaxdigits.optimizer import make_optimizer, make_schedule
 
@@ -33,13 +34,22 @@ def test_the_rate_rises_once_to_its_peak_and_ends_near_nothing(preset, updates):
     config = PRESETS[preset]
     rates = np.asarray(jax.jit(jax.vmap(make_schedule(config, updates)))(jnp.arange(updates)))
     assert (rates > 0).all()
-    assert rates.max() <= config.learning_rate * (1 + 1e-6)
+    peak = peak_rate(config.learning_rate, config.batch_size)
+    assert rates.max() <= peak * (1 + 1e-6)
     turn = rates.argmax()
     assert (np.diff(rates[: turn + 1]) >= 0).all()
     assert (np.diff(rates[turn:]) <= 0).all()
     if updates >= 100:
-        assert rates.max() == pytest.approx(config.learning_rate, rel=1e-5)
-        assert rates[-1] < 0.05 * config.learning_rate
+        assert rates.max() == pytest.approx(peak, rel=1e-5)
+        assert rates[-1] < 0.05 * peak
+
+
+@pytest.mark.parametrize("times", [4, 16])
+def test_the_rate_follows_the_batch_by_its_square_root(times):
+    small, large = (resolve("standard", batch_size=size) for size in (32, 32 * times))
+    at = jnp.arange(50)
+    rates = [jax.vmap(make_schedule(config, 50))(at) for config in (small, large)]
+    np.testing.assert_allclose(rates[1], math.sqrt(times) * rates[0], rtol=1e-5)
 
 
 def kernels_and_biases(params: Any) -> tuple[list[Any], list[Any]]:

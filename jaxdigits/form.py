@@ -48,7 +48,7 @@ def usual_strokes(ink: np.ndarray, thinning: float) -> np.ndarray:
 
 def fitted(ink: np.ndarray) -> np.ndarray:
     """Cuts the digit out and scales it into the 20x20 box, aspect kept, by averaging areas; uint8."""
-    found = extent(ink > _EDGE * 255)
+    found = extent(ink > int(_EDGE * 255))
     if found is None:
         return np.zeros((1, 1), np.uint8)
     digit = ink[found]

@@ -128,7 +128,7 @@ def _read(grey: np.ndarray, window: float, coarse: bool) -> Ink | None:
         level, noise = ink_level(strength)
         if level < max(CONTRAST, _NOISE * noise):
             return None
-    mask = strength > max(THRESHOLD * level, 3 * noise)
+    mask = strength > int(max(THRESHOLD * level, 3 * noise))  # a whole number: the levels stay uint8
     border = border_share(mask)
     gap = 1 if coarse else round(_GAP * max(grey.shape)) | 1
     shapes = components(dilated(mask.view(np.uint8), gap).view(bool))
@@ -151,8 +151,8 @@ def _outline(grey: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int])
     around = slice(max(0, box[0] - 2), box[2] + 2), slice(max(0, box[1] - 2), box[3] + 2)
     grey, mask = grey[around], mask[around]
     edge = mask > eroded(mask, 3)
-    change = (dilated(grey, 3) - eroded(grey, 3)) * edge
-    return float(change.sum(dtype=np.uint32)) / max(1, np.count_nonzero(edge))
+    change = (dilated(grey, 3) - eroded(grey, 3))[edge]
+    return float(change.sum(dtype=np.uint32)) / max(1, len(change))
 
 
 def _roomy(grey: np.ndarray) -> np.ndarray:

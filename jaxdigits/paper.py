@@ -220,7 +220,7 @@ def without_lines(strength: np.ndarray, level: float) -> np.ndarray:
     if min(height, width) < SMALLEST:
         return strength
     found = []
-    some = (strength > CONTRAST / 2).view(np.uint8)
+    some = (strength > CONTRAST // 2).view(np.uint8)
     for axis in (0, 1):
         room = (5, 1) if axis == 0 else (1, 5)
         along = (1, round(_LINE * width)) if axis == 0 else (round(_LINE * height), 1)
@@ -230,7 +230,7 @@ def without_lines(strength: np.ndarray, level: float) -> np.ndarray:
             continue
         lines = opened(dilated(strength, room), along)
         profile = lines.max(1 - axis)
-        marked = profile > CONTRAST / 2
+        marked = profile > CONTRAST // 2
         number = np.count_nonzero(np.diff(marked, prepend=False) & marked)
         thin = np.count_nonzero(marked) <= number * (max(room) + 0.02 * max(height, width))
         if number and thin and (number >= 3 or profile.max() < 0.7 * level):

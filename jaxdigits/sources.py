@@ -42,6 +42,7 @@ PICTURE_SUFFIXES = frozenset(
 
 _MAX_PIXELS = 50_000_000  # more are refused before decoding: 150 MB as RGB; phones make 12 to 48 million
 _MAX_BYTES = 256 * 2**20  # bytes read of one file: 50 million RGBA pixels without compression, and a margin
+_USUAL_BYTES = 2**20  # bytes: few files have more
 _DRAFT_SIDE = 1024  # pixels: a larger JPEG is decoded at a fraction of its size that is no smaller
 _ROUNDING = 1e-3  # of the range of values: how far arithmetic may have strayed beyond it
 
@@ -244,7 +245,9 @@ def _standard_input() -> bytes:
 def _read(file: Any, label: str) -> bytes:
     """The rest of a binary file, if it is not beyond all measure."""
     try:
-        data = file.read(_MAX_BYTES + 1)
+        data = file.read(_USUAL_BYTES)
+        if len(data) == _USUAL_BYTES:  # asked for all at once, memory for the largest would be set aside
+            data += file.read(_MAX_BYTES + 1 - _USUAL_BYTES)
     except Exception as error:  # any object may pose as a file
         raise DataError(f"{label}: cannot be read: {_one_line(error)}") from error
     if not isinstance(data, bytes):

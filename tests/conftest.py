@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import jaxdigits
 from jaxdigits import dataset
+from jaxdigits.runs import RunFolder
 from jaxdigits.training import TrainResult, train
 
 PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it needs no preparing
@@ -53,6 +54,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A smoke training. Not to be changed: all tests share it."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     return train("fast", smoke=True, data_dir=str(PACKAGED), run_dir=str(folder))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training draws no figures: they take longer than a small network does, and are tested elsewhere."""
+    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -328,8 +328,12 @@ def test_a_quiet_run_of_the_same_configuration_prints_nothing_and_is_the_same(
     assert capsys.readouterr() == ("", "")
     assert weights(tmp_path / "again") == weights(tiny_run)
     assert content(tmp_path / "again")["config.json"] == content(tiny_run.run_dir)["config.json"]
+    summary = json.loads((tmp_path / "again" / "summary.json").read_text())
+    for name in ("train_accuracy", "test_accuracy", "test_correct", "steps"):
+        assert summary[name] == tiny_run.summary[name]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_seed_gives_other_weights(tmp_path: Path, tiny_run: TrainResult):
     config = str(tiny_run.run_dir / "config.json")
     main(["train", f"--config={config}", "--seed", "1", "--quiet", "--run-dir", str(tmp_path / "other")])
@@ -344,7 +348,7 @@ def test_a_run_that_is_out_of_time_stops_and_leaves_all(capsys: Capture, tmp_pat
     assert content(run).keys() == RUN | {LAST_FILE}
     summary = json.loads((run / "summary.json").read_text())
     assert summary["ended"] == "time limit"
-    assert 1 <= summary["steps"] < 22  # the updates of a smoke run
+    assert summary["steps"] == 1
     load_model(run)
 
 

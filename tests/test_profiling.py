@@ -10,6 +10,7 @@ from jaxdigits.profiling import profile
 from .conftest import PACKAGED
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_profile_changes_nothing(tiny_run, tmp_path):
     result = train(
         "fast",

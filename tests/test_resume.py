@@ -3,11 +3,12 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from jaxdigits.executor import Executor
 from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
 from jaxdigits.loop import Progress
-from jaxdigits.runs import BEST_FILE, LAST_FILE
+from jaxdigits.runs import BEST_FILE, LAST_FILE, RunFolder
 from jaxdigits.training import TrainResult
 
 from .conftest import ROOT
@@ -32,6 +33,22 @@ UPDATES = 3 * 10  # of the run below: 150 images to train on, in batches of 15
 
 class Killed(BaseException):
     """Stands for a kill -9: nothing of the library's is done after it."""
+
+
+DRAWN: dict[Path, Any] = {}  # what the figures of a run show
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Notes what the figures would show: drawing them takes longer than these trainings."""
+
+    def note(folder: RunFolder, history: list[dict[str, Any]], _: Any, test: Any, names: tuple[str, ...]):
+        errors = test.predictions.tolist(), test.log_probabilities.tolist()
+        DRAWN[folder.path] = [*map(timeless, history)], errors, names
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "draw", note)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +136,7 @@ def same(ours: TrainResult, theirs: TrainResult) -> None:
         if (theirs.run_dir / name).exists():
             assert (ours.run_dir / name).read_bytes() == (theirs.run_dir / name).read_bytes()
     assert [*map(timeless, ours.history)] == [*map(timeless, theirs.history)]
+    assert DRAWN[ours.run_dir] == DRAWN[theirs.run_dir]
     lines = (ours.run_dir / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == ours.history
     for name in ("steps", "epochs", "train_accuracy", "test_accuracy", "test_calibration_error", "ended"):
@@ -218,8 +236,8 @@ def test_only_the_result_counts_as_a_difference(digits):
     assert resume.configs.differences(config, resolve(config, data_dir=str(digits))) == ["data_dir"]
 
 
-def test_more_epochs_extend_a_run_under_the_schedule_of_all_of_them(run, whole, tmp_path):
-    run()
+def test_more_epochs_extend_a_run_under_the_schedule_of_all_of_them(whole, tmp_path):
+    shutil.copytree(whole.run_dir, tmp_path / "run")
     with pytest.raises(UsageError, match=r"has ended \(finished\); more --epochs than 3"):
         train(resume=str(tmp_path / "run"))
     longer = train(resume=str(tmp_path / "run"), epochs=5)
@@ -281,7 +299,7 @@ def test_a_run_that_is_at_work_cannot_be_had(run, tmp_path):
             with pytest.raises(UsageError, match=r"in use by another training|not empty"):
                 train(**fields)
 
-    run(epochs=1, on_epoch=lambda _: another())
+    run(on_epoch=at_epoch(1, another))
     assert not is_locked(tmp_path / "run")
 
 

@@ -22,7 +22,7 @@ def digits() -> np.ndarray:
 @pytest.fixture(scope="module")
 def seen(digits: np.ndarray) -> np.ndarray:
     """So few images that all of them are used."""
-    return digits[:2000]
+    return digits[:500]
 
 
 @pytest.fixture(scope="module")

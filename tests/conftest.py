@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import jaxdigits
 from jaxdigits import dataset
-from jaxdigits.runs import RunFolder
+from jaxdigits.plotter import Plotter
 from jaxdigits.training import TrainResult, train
 
 PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it needs no preparing
@@ -59,7 +59,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training draws no figures: they take longer than a small network does, and are tested elsewhere."""
-    monkeypatch.setattr(RunFolder, "draw", lambda *_: None)
+    monkeypatch.setattr(Plotter, "__enter__", lambda self: self)
+    monkeypatch.setattr(Plotter, "__exit__", lambda *_: None)
+    monkeypatch.setattr(Plotter, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,9 @@ from jaxdigits.executor import Executor
 from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
 from jaxdigits.loop import Progress
-from jaxdigits.runs import BEST_FILE, LAST_FILE, RunFolder
+from jaxdigits.plots import Figures
+from jaxdigits.plotter import Plotter
+from jaxdigits.runs import BEST_FILE, LAST_FILE
 from jaxdigits.training import TrainResult
 
 from .conftest import ROOT
@@ -42,12 +44,14 @@ DRAWN: dict[Path, Any] = {}  # what the figures of a run show
 def undrawn() -> Iterator[None]:
     """Notes what the figures would show: drawing them takes longer than these trainings."""
 
-    def note(folder: RunFolder, history: list[dict[str, Any]], _: Any, test: Any, names: tuple[str, ...]):
-        errors = test.predictions.tolist(), test.log_probabilities.tolist()
-        DRAWN[folder.path] = [*map(timeless, history)], errors, names
+    def note(_: Plotter, folder: Path, figures: Figures):
+        shown = [value.tolist() if isinstance(value, np.ndarray) else value for value in figures[1:]]
+        DRAWN[folder] = [*map(timeless, figures.history)], shown
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "draw", note)
+        patch.setattr(Plotter, "__enter__", lambda self: self)
+        patch.setattr(Plotter, "__exit__", lambda *_: None)
+        patch.setattr(Plotter, "draw", note)
         yield
 
 

@@ -36,17 +36,18 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         (
             "16 and 32 channels, random filters, AdamW 0.9/0.999",
             ("--channels", "16", "32", "--stem", "random", "--beta1", "0.9", "--beta2", "0.999",
-             "--label-smoothing", "0"),
+             "--label-smoothing", "0", "--hidden", "128"),
         ),
         ("label smoothing 0.05", ("--label-smoothing", "0.05")),
         ("first filters start as whitening ones", ("--stem", "tuned")),
         ("first filters are kept as they start", ("--stem", "whitened")),
         ("AdamW 0.8/0.95", ("--beta1", "0.8", "--beta2", "0.95")),
-        ("8 and 32 channels: the preset", ("--channels", "8", "32")),
+        ("8 and 32 channels", ("--channels", "8", "32")),
+        ("80 hidden units instead of 128: the preset", ("--hidden", "80")),
     ),
     "standard": (
         (
-            "`fast` for 10 epochs",
+            "`fast` for 13 epochs",
             ("--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95", "--learning-rate", "0.006",
              "--weight-decay", "0", "--max-shift", "0", "--max-scale", "0", "--max-shear", "0"),
         ),

@@ -44,7 +44,7 @@ class TrainConfig:
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
-    epochs: int = 12
+    epochs: int = 13
     """Passes over the training images."""
     batch_size: int = 64
     """Images per update."""
@@ -280,7 +280,7 @@ PRESETS: dict[str, TrainConfig] = {
         max_scale=0.0,
         max_shear=0.0,
         channels=(8, 32),
-        hidden=96,
+        hidden=80,
         views=1,
         validation=0,
     ),

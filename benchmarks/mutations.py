@@ -44,6 +44,7 @@ from jaxdigits import config, dataset, loader
 from jaxdigits.checkpoint import Model, load_model, save_model
 from jaxdigits.errors import DataError, JaxdigitsError
 from jaxdigits.model import build
+from jaxdigits.rows import row_sums
 
 __all__ = ["READERS", "SECONDS", "Reader", "check"]
 
@@ -163,8 +164,12 @@ def _summed(files: Files) -> Files:
 
 def cache_files() -> Files:
     """The arrays of a small data set, as the cache has them, without the checksums."""
-    train, test = bytes(784 * 5) + bytes(range(5)), bytes(784 * 3) + bytes(range(3))
-    return {"train.u8": train, "test.u8": test, "classes.json": json.dumps(list("0123456789")).encode()}
+    files = {"classes.json": json.dumps(list("0123456789")).encode()}
+    for split, n in (("train", 5), ("test", 3)):
+        images, labels = np.zeros((n, 784), np.uint8), np.arange(n, dtype=np.uint8)
+        files[f"{split}.u8"] = images.tobytes() + labels.tobytes()
+        files[f"{split}.sums"] = row_sums(images).tobytes() + row_sums(labels[None]).tobytes()
+    return files
 
 
 def cache_inputs(count: int, seed: int) -> Iterator[Files]:
@@ -177,15 +182,16 @@ def cache_inputs(count: int, seed: int) -> Iterator[Files]:
 
 
 def read_cache(files: Files, folder: Path) -> object:
-    """Reads the arrays; what is damaged would be made again."""
+    """Reads the arrays, whole and then image by image; what is damaged would be made again."""
     _write(folder, files)
-    found = dataset._read_arrays("mnist", folder)
-    if found is None:
-        raise DataError("damaged")
-    for split in (found.train, found.test):
-        if not 0 < len(split.labels) == len(split.images) or split.labels.max() > 9:
-            raise AssertionError("the arrays contradict each other")
-    return found
+    for on_disk in (False, True):
+        found = dataset._read_arrays("mnist", folder, on_disk=on_disk)
+        if found is None:
+            raise DataError("damaged")
+        for split in (found.train, found.test):
+            if not 0 < len(split.labels) == len(np.asarray(split.images)) or split.labels.max() > 9:
+                raise AssertionError("the arrays contradict each other")
+    return files
 
 
 # Configurations.

@@ -11,18 +11,17 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from jaxdigits.errors import StorageError
-from jaxdigits.storage import read_bounded, sha256, write_json
+from jaxdigits.storage import read_bounded, sha256, size_within, write_json
 
-__all__ = ["DAMAGE", "contents", "install", "intact"]
+__all__ = ["DAMAGE", "contents", "install", "intact", "recorded"]
 
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading the `contents` of a damaged folder may raise."""
@@ -33,16 +32,27 @@ _LARGEST = 2**32  # bytes of a file: five times EMNIST's largest
 _STALE = 24 * 3600  # seconds until a temporary folder counts as left behind: longer than any download
 
 
-def contents(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Reads each file of a folder that `install` made: its name, and its bytes as uint8 [n].
+def recorded(folder: Path) -> dict[str, tuple[int, str]]:
+    """What each file of a folder that `install` made was when it was written: bytes, and their SHA-256.
 
     Raises:
-      DAMAGE: the folder or a file in it is not there, or not as it was written.
+      DAMAGE: the folder is not there, or damaged.
     """
-    _size(folder, _SUMS)
+    size_within(folder, _SUMS)
     sums = json.loads(read_bounded(folder / _SUMS, _SUMS_LARGEST))
-    for file, (size, digest) in sums.items():
-        if _size(folder, file) != size or size > _LARGEST:  # looked at first: it may be beyond memory
+    return {file: (size, digest) for file, (size, digest) in sums.items()}
+
+
+def contents(folder: Path, *files: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads these files of a folder that `install` made, or all: their names, and their bytes as uint8 [n].
+
+    Raises:
+      DAMAGE: the folder or one of the files is not there, or not as it was written.
+    """
+    sums = recorded(folder)
+    for file in files or sums:
+        size, digest = sums[file]
+        if size_within(folder, file) != size or size > _LARGEST:  # looked at first: it may be beyond memory
             raise ValueError(file)
         content = np.fromfile(folder / file, np.uint8)
         if hashlib.sha256(content.data).hexdigest() != digest:
@@ -50,25 +60,19 @@ def contents(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield file, content
 
 
-def _size(folder: Path, file: str) -> int:
-    """Bytes of a regular file within a folder; of any other, such as a pipe or what a link leads to, none."""
-    path = folder / file
-    status = path.lstat()
-    if not path.resolve().is_relative_to(folder.resolve()) or not stat.S_ISREG(status.st_mode):
-        raise ValueError(file)
-    return status.st_size
-
-
-def intact(folder: Path) -> bool:
-    """Whether a folder is there and all its files are as they were written."""
+def intact(folder: Path, files: Collection[str] = ()) -> bool:
+    """Whether a folder is there, with these files at least, and all in it are as they were written."""
     try:
-        return any([file for file, _ in contents(folder)])  # noqa: C419 (all are read)
+        found = {file for file, _ in contents(folder)}
+        return bool(found) and found.issuperset(files)
     except DAMAGE:
         return False
 
 
 def install(folder: Path, build: Callable[[Path], None]) -> None:
     """Builds a folder beside its place and renames it there, unless another process was quicker.
+
+    A whole folder that lacks one of the files, since an earlier version of this library made it, is replaced.
 
     Raises:
       StorageError: the disk is full or not writable.
@@ -86,7 +90,7 @@ def install(folder: Path, build: Callable[[Path], None]) -> None:
             files = [path for path in sorted(new.rglob("*")) if path.is_file()]
             sums = {path.relative_to(new).as_posix(): (path.stat().st_size, sha256(path)) for path in files}
             write_json(new / _SUMS, sums)
-            if not intact(folder):
+            if not intact(folder, sums):
                 if os.path.lexists(folder):
                     folder.rename(Path(temporary) / "old")
                 new.rename(folder)

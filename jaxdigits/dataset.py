@@ -1,7 +1,8 @@
 """From the name of a TensorFlow Datasets (TFDS) set to uint8 arrays in memory, and from those to batches.
 
 The first `load` of a set has its records prepared in this user's cache (`records`) and decodes them, once,
-to one plain file a split; a later start reads these alone, verified, and never imports TFDS. A folder of
+to one plain file a split; a later start reads these alone, verified, and never imports TFDS: whole, or, of
+several processes that train together, as `Rows` of which each reads what it needs. A folder of
 IDX files (`idx`) is read as it is. Which batch goes to which device, and what is done to its pixels, is
 left to the training.
 """
@@ -14,13 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from jaxdigits import cache, records
 from jaxdigits.errors import DataError, StorageError, UsageError
 from jaxdigits.idx import SIDE, conventional, read_folder
+from jaxdigits.rows import Rows, row_sums
 from jaxdigits.storage import cache_root, private_folder, write_json
 
 __all__ = ["NAMES", "Dataset", "Split", "batches", "load", "tfds_source"]
@@ -45,19 +47,21 @@ class Split(NamedTuple):
     """The training or the test part of a data set."""
 
     images: np.ndarray
-    """uint8 [n, 28, 28, 1], upright; 0 is the background."""
+    """uint8 [n, 28, 28, 1], upright; 0 is the background. `Rows` on disk, where they were asked for."""
     labels: np.ndarray
     """uint8 [n], each an index into the data set's `class_names`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory: both splits, and what the labels mean."""
+    """A data set: both splits, and what the labels mean."""
 
     name: str
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    recorded: str | None = None
+    """The SHA-256 that the cache has of the training split: of its images, and then of its labels."""
 
 
 def _to_stderr(line: str) -> None:
@@ -68,6 +72,7 @@ def load(
     name: str = "mnist",
     data_dir: str | os.PathLike[str] | None = None,
     *,
+    on_disk: bool = False,
     say: Callable[[str], None] = _to_stderr,
 ) -> Dataset:
     """Loads a data set of 28x28 grey images.
@@ -79,6 +84,9 @@ def load(
         gzipped: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`,
         `t10k-labels-idx1-ubyte`. They are read directly, in about 0.3 s, in the order they have, and
         nothing is cached. Without it, the examples are TFDS's, in TFDS's order, from the cache.
+      on_disk: leaves the images of a set from the cache on disk, as `Rows`, each of which is read and
+        verified when it is needed. The files of a folder are read whole all the same, since gzip cannot be
+        read in part.
       say: takes a line for the user when something is prepared or mended.
 
     Returns:
@@ -98,7 +106,7 @@ def load(
     _check_preparable(name)
     arrays = _place(name, "arrays")
     for _ in range(3):  # another process may be replacing the same folder
-        if dataset := _read_arrays(name, arrays):
+        if dataset := _read_arrays(name, arrays, on_disk=on_disk):
             return dataset
         source = _ensure_records(name, say, for_arrays=True)
         cache.install(arrays, lambda new, source=source: _decode(name, source, new))
@@ -246,34 +254,49 @@ def _ensure_records(name: str, say: Callable[[str], None], *, for_arrays: bool =
 
 
 def _decode(name: str, source: Path, folder: Path) -> None:
-    """Writes the examples of both splits, in TFDS's order, and the class names as plain files."""
+    """Writes the examples of both splits, in TFDS's order, and the class names as plain files.
+
+    Beside each split lie the checksums of its images one by one, and of all of its labels.
+    """
     for split in ("train", "test"):
-        parts = []
+        parts, sums = [], []
         with (folder / f"{split}.u8").open("wb") as file:  # n * 784 bytes of pixels, then n labels
             for batch in batches(records.open_split(name, split, source), 1000):
                 images, labels = conventional(name, batch["image"], batch["label"])
                 file.write(images.data)
                 parts.append(labels)
-            file.write(np.concatenate(parts).data)
+                sums.append(row_sums(images))
+            labels = np.concatenate(parts)
+            file.write(labels.data)
+        (folder / f"{split}.sums").write_bytes(np.concatenate([*sums, row_sums(labels[None])]).data)
     write_json(folder / "classes.json", _class_names(name))
 
 
-def _read_arrays(name: str, folder: Path) -> Dataset | None:
+def _read_arrays(name: str, folder: Path, *, on_disk: bool) -> Dataset | None:
     """What `_decode` wrote, or None where any of it is missing or damaged."""
     try:
-        files = dict(cache.contents(folder))
+        recorded = cache.recorded(folder)
+        kind = "sums" if on_disk else "u8"
+        files = dict(cache.contents(folder, "classes.json", f"train.{kind}", f"test.{kind}"))
 
-        def split(file: str) -> Split:
-            n = len(files[file]) // (SIDE * SIDE + 1)
-            images, labels = files[file][:-n].reshape(n, SIDE, SIDE, 1), files[file][-n:]
-            if not n or labels.max() >= len(classes):
-                raise ValueError(file)
+        def split(part: str) -> Split:
+            size, content = recorded[f"{part}.u8"][0], files[f"{part}.{kind}"]
+            n, odd = divmod(size, SIDE * SIDE + 1)
+            shape = (n, SIDE, SIDE, 1)
+            if on_disk:
+                sums, file = content.reshape(-1, 32), f"{part}.u8"
+                images = cast(np.ndarray, Rows(folder, file, size, shape, sums[:-1]))  # it stands for one
+                labels = np.asarray(Rows(folder, file, size, (1, n), sums[-1:], start=size - n))[0]
+            else:
+                images, labels = content[: size - n].reshape(shape), content[size - n :]
+            if odd or not n or labels.max() >= len(classes):
+                raise ValueError(part)
             return Split(images, labels)
 
         classes = tuple(json.loads(files["classes.json"].tobytes()))
         known = tuple(_ALPHABETS.get(name, classes))
         if classes != known or not all(isinstance(word, str) and word.isprintable() for word in classes):
             raise ValueError("classes.json")
-        return Dataset(name, split("train.u8"), split("test.u8"), classes)
-    except cache.DAMAGE:
+        return Dataset(name, split("train"), split("test"), classes, recorded["train.u8"][1])
+    except (*cache.DAMAGE, DataError):
         return None

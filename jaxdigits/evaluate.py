@@ -1,7 +1,8 @@
 """Exact figures of a model over a whole split: every image counts once, whatever the batch size.
 
 The device turns images into logits, batch by batch, the last one padded; the host takes them all in
-one transfer, drops the padding and counts. Several devices share each batch.
+one transfer, drops the padding and counts. Several devices share each batch, and a process reads its share
+alone of images that are on disk.
 """
 
 import dataclasses
@@ -181,26 +182,25 @@ class Evaluator:
         self._program: Callable[..., jax.Array] = program.lower(params, images).compile()
 
     def logits(
-        self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"]
+        self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"], views: int = 1
     ) -> Float[np.ndarray, "n classes"]:
-        """The logits of any number of images."""
-        batches = []
-        for start in range(0, max(len(images), 1), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            padding = self.batch_size - len(batch)
-            if padding:
-                batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-            shares = jax.make_array_from_callback(batch.shape, self._divided, batch.__getitem__)
-            batches.append(self._program(params, shares))
-        return np.concatenate(jax.device_get(batches))[: len(images)]
-
-    def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray, views: int = 1) -> Evaluation:
-        """Evaluates the parameters on a split: images uint8 [n, 28, 28, 1], labels integers [n].
+        """The logits of any number of images.
 
         With several `views` the answer to an image is the average over it and shifts of it by a pixel.
         """
-        logits = [self.logits(params, view) for view in views_of(images, views)]
-        return Evaluation(average_views(np.stack(logits)), labels)
+        found: list[list[jax.Array]] = [[] for _ in range(views)]
+        for start in range(0, max(len(images), 1), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            batch = meshes.own_rows(self._divided, batch, self.batch_size)
+            for batches, view in zip(found, views_of(batch, views), strict=True):
+                shares = jax.make_array_from_callback(view.shape, self._divided, view.__getitem__)
+                batches.append(self._program(params, shares))
+        logits = [np.concatenate(batches)[: len(images)] for batches in jax.device_get(found)]
+        return average_views(np.stack(logits))
+
+    def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray, views: int = 1) -> Evaluation:
+        """Evaluates the parameters on a split: images uint8 [n, 28, 28, 1], labels integers [n]."""
+        return Evaluation(self.logits(params, images, views), labels)
 
 
 def fit_temperature(evaluation: Evaluation) -> float:

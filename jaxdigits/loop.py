@@ -284,7 +284,7 @@ class Loop:
     def _progress(self, epoch: int, sums: "_Sums", seconds: float) -> Progress:
         speed = sums.images / seconds
         left = self.programs.updates / self.programs.updates_per_epoch - epoch  # epochs
-        left = left * len(self.splits.taught.labels) - sums.images
+        left = left * self.splits.taught - sums.images
         return Progress(
             epoch=epoch + 1,
             epochs=math.ceil(self.programs.updates / self.programs.updates_per_epoch),

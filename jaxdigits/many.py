@@ -139,7 +139,7 @@ class _Many:
         self.members, config = members, members[0]
         self.began = time.perf_counter()
         self.data = load_splits(config, say)
-        self.n = len(self.data.taught.labels)
+        self.n = self.data.taught
         self.per_epoch = math.ceil(self.n / config.batch_size)
         self.updates = min(
             self.per_epoch * config.epochs, config.max_updates or self.per_epoch * config.epochs
@@ -156,8 +156,7 @@ class _Many:
         sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
         form = fastest_form(device.platform)
         self.network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
-        self.images = meshes.resident(self.mesh, self.data.taught.images)
-        self.labels = meshes.resident(self.mesh, self.data.taught.labels.astype(np.int32))
+        self.images, self.labels = self.data.resident(self.mesh)
         stem = (
             None if config.stem == "random" else whitened_filters(self.data.train.images, config.channels[0])
         )

@@ -23,7 +23,7 @@ from jaxdigits.config import Devices
 from jaxdigits.device import Device, describe
 from jaxdigits.errors import DeviceError
 
-__all__ = ["along", "choose", "copies", "make_mesh", "replicated", "resident", "shapes_on"]
+__all__ = ["along", "choose", "copies", "make_mesh", "own_rows", "replicated", "resident", "shapes_on"]
 
 
 def choose(wanted: Devices, first: Device) -> list[Device]:
@@ -96,18 +96,34 @@ def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:
     """A whole copy of an array of rows on every device, of which each process brings only its share.
 
     Several processes each take an equal part of the rows to their devices, and the devices exchange them:
-    once a run, by one all-gather.
+    once a run, by one all-gather. Of an array that is on disk (`rows.Rows`) no other part is read.
     """
     if jax.process_count() == 1:
-        return jax.device_put(array, replicated(mesh))
+        return jax.device_put(np.asarray(array), replicated(mesh))
     n, shares = len(array), mesh.size
     rows = math.ceil(n / shares) * shares
 
     def share(index: Any) -> np.ndarray:
-        part = array[index]
+        part = np.asarray(array[index[0]])
         lacking = rows // shares - len(part)
         return np.pad(part, ((0, lacking), *[(0, 0)] * (array.ndim - 1)))
 
     sharding = NamedSharding(mesh, P(("data", "model")))
     divided = jax.make_array_from_callback((rows, *array.shape[1:]), sharding, share, dtype=array.dtype)
     return jax.jit(lambda rows: rows[:n], out_shardings=replicated(mesh))(divided)
+
+
+def own_rows(sharding: NamedSharding, array: np.ndarray, rows: int) -> np.ndarray:
+    """An array filled up with zeros to so many rows, for devices among which they are divided.
+
+    Of one that is on disk (`rows.Rows`) only those are read that this process brings to its devices; the
+    others are zeros as well.
+    """
+    if isinstance(array, np.ndarray):
+        lacking = rows - len(array)
+        return np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) if lacking else array
+    filled = np.zeros((rows, *array.shape[1:]), array.dtype)
+    for index in sharding.addressable_devices_indices_map(filled.shape).values():
+        begin, end, _ = (index[0] if index else slice(None)).indices(len(array))
+        filled[begin:end] = np.asarray(array[begin:end])
+    return filled

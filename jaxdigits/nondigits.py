@@ -10,12 +10,15 @@ detection with outlier exposure"); to give it a class of its own is older (Le Cu
 digit recognition with a back-propagation network").
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 __all__ = ["make_non_digits"]
 
 Images = UInt8[np.ndarray, "n 28 28"]
+Digits = Callable[[np.ndarray], Images]  # by their indices
 
 _SIDE = 28  # pixels
 _STREAM = 1990  # sets these random numbers apart from others of the same seed
@@ -41,56 +44,64 @@ def make_non_digits(
     """Makes `count` images of no digit, the same number of each kind, but twice as many arcs and letters.
 
     Args:
-      images: digits, white on black.
+      images: digits, white on black. Four for every ten to be made are looked at.
       labels: which they are, from 0 to 9.
       count: how many to make.
       seed: the same one gives the same images.
     """
+
+    def digits(index: np.ndarray) -> Images:
+        return np.asarray(images[index])[..., 0]
+
     rng = np.random.default_rng([seed, _STREAM])
     undone = (_turned, _quarters, _overlaid)
     drawn = (_strokes, _arcs, _arcs, _letters, _letters, _clouds, _empty)
     shares = np.diff(np.linspace(0, count, len(undone) + len(drawn) + 1).astype(int)).tolist()
-    parts = [kind(images[..., 0], labels, shares.pop(), rng) for kind in undone]
+    parts = [kind(digits, labels, shares.pop(), rng) for kind in undone]
     parts += [kind(shares.pop(), rng) for kind in drawn]
     return np.concatenate(parts)[..., None]
 
 
-def _turned(digits: Images, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:
+def _turned(digits: Digits, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:
     """Digits mirrored, turned by a quarter to the left or to the right, or by a half."""
     ways = ((_MIRRORED, 0, True), (_QUARTER, 1, False), (_QUARTER, 3, False), (_HALF, 2, False))
     made = []
     for share, (which, turns, mirror) in zip(np.diff(np.linspace(0, n, 5).astype(int)), ways, strict=True):
-        chosen = digits[rng.choice(np.flatnonzero(np.isin(labels, which)), share)]
+        chosen = digits(rng.choice(np.flatnonzero(np.isin(labels, which)), share))
         chosen = np.rot90(chosen, turns, axes=(1, 2))
         made.append(chosen[:, :, ::-1] if mirror else chosen)
     return np.concatenate(made)
 
 
-def _quarters(digits: Images, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:  # noqa: ARG001
+def _quarters(digits: Digits, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:
     """Quarters of a digit in each other's places, of which some are turned."""
     half = _SIDE // 2
-    made = np.empty((n, _SIDE, _SIDE), np.uint8)
-    for image in made:
-        digit = digits[rng.integers(len(digits))]
-        order = rng.permutation(4)
+    chosen = np.empty(n, int)
+    orders, turns = np.empty((2, n, 4), int)
+    for index in range(n):
+        chosen[index], order = rng.integers(len(labels)), rng.permutation(4)
         while np.count_nonzero(order == np.arange(4)) > 1:
             order = rng.permutation(4)
+        orders[index], turns[index] = order, [rng.integers(4) for _ in range(4)]
+    made = np.empty((n, _SIDE, _SIDE), np.uint8)
+    for image, digit, order, turned in zip(made, digits(chosen), orders, turns, strict=True):
         for place, source in enumerate(order):
             part = digit[source // 2 * half :, source % 2 * half :][:half, :half]
-            part = np.rot90(part, int(rng.integers(4)))
+            part = np.rot90(part, int(turned[place]))
             image[place // 2 * half :, place % 2 * half :][:half, :half] = part
     return made
 
 
-def _overlaid(digits: Images, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:
+def _overlaid(digits: Digits, labels: np.ndarray, n: int, rng: np.random.Generator) -> Images:
     """Two different digits over one another, up to half a digit apart, or squeezed side by side."""
-    first, second = rng.integers(len(digits), size=(2, n))
+    first, second = rng.integers(len(labels), size=(2, n))
     while (same := labels[first] == labels[second]).any():
-        second = np.where(same, rng.integers(len(digits), size=n), second)
-    made = np.maximum(digits[first], np.roll(digits[second], 4, axis=2))
-    beside = np.concatenate([digits[first], digits[second]], axis=2)[:, :, 1::2]
-    for image, one, other, shift in zip(made, first, second, rng.integers(-9, 10, (n, 2)), strict=True):
-        apart = [np.roll(digits[k], by, (0, 1)) for k, by in ((one, -shift // 2), (other, shift // 2))]
+        second = np.where(same, rng.integers(len(labels), size=n), second)
+    ones, others = digits(first), digits(second)
+    made = np.empty_like(ones)
+    beside = np.concatenate([ones, others], axis=2)[:, :, 1::2]
+    for image, one, other, shift in zip(made, ones, others, rng.integers(-9, 10, (n, 2)), strict=True):
+        apart = [np.roll(digit, by, (0, 1)) for digit, by in ((one, -shift // 2), (other, shift // 2))]
         image[:] = np.maximum(*apart)
     made[: n // 3] = beside[: n // 3]
     return made

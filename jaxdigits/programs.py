@@ -45,7 +45,7 @@ class Programs:
     """
 
     def __init__(self, config: TrainConfig, device: Device, splits: Splits):
-        n = len(splits.taught.labels)
+        n = splits.taught
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
@@ -71,8 +71,7 @@ class Programs:
         optimizer = make_optimizer(config, self.updates)
         everywhere, epoch = meshes.replicated(self.mesh), np.int32(0)
         init = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
-        images = meshes.resident(self.mesh, splits.taught.images)
-        labels = meshes.resident(self.mesh, splits.taught.labels.astype(np.int32))
+        images, labels = splits.resident(self.mesh)
         shapes = Data(images, labels, jax.eval_shape(self._order, self._order_key, epoch), augment_key)
         state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(init, network.shapes)))
         self.shapes = state

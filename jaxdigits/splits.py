@@ -1,13 +1,23 @@
-"""The images of a run: what it trains on, what it holds out, what it tests on."""
+"""The images of a run: what it trains on, what it holds out, what it tests on.
+
+In one process they are in memory. Of several, each leaves those of the cache on disk (`rows.Rows`) and reads
+the ones that it brings to its devices, and the few that all need: some two thousand for whitening, and the
+digits that images of no digit are made from.
+"""
 
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdigits import dataset as datasets
+from jaxdigits import mesh as meshes
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Dataset, Split
 from jaxdigits.errors import UsageError
@@ -25,26 +35,51 @@ class Splits:
     Attributes:
       name: of the data set.
       train: the images to train on.
-      taught: these, and behind them images of no digit, if there are to be any.
-      validation: held out of them, or None.
+      non_digits: images of no digit, to be trained on behind these; or none.
+      validation: held out of the training split, or None.
       test: read once, at the end.
       class_names: a name for each class.
+      origin: what the images to train on were chosen and made from, and how, as JSON values; the SHA-256 of
+        the cache's training split is among them, or None.
     """
 
     name: str
     train: Split
-    taught: Split
+    non_digits: np.ndarray
     validation: Split | None
     test: Split
     class_names: tuple[str, ...]
+    origin: tuple[str | int | None, ...]
+
+    @property
+    def taught(self) -> int:
+        """How many images are trained on."""
+        return len(self.train.labels) + len(self.non_digits)
 
     @functools.cached_property
     def digest(self) -> str:
-        """The SHA-256 of all that is trained on, images and labels, in hexadecimal."""
-        digest = hashlib.sha256()
-        for array in self.taught:
-            digest.update(np.ascontiguousarray(array).data)
+        """A SHA-256, in hexadecimal, that differs where what is trained on does.
+
+        It follows from the checksum that the cache has of its training split, so that no process need read
+        all of it; from the images and labels themselves where there is none.
+        """
+        digest = hashlib.sha256(json.dumps(self.origin).encode())
+        if None in self.origin:
+            for array in self.train:
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def resident(self, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
+        """Images and labels of all that is trained on, whole on every device.
+
+        Those of no digit come last, as a class of their own.
+        """
+        images, labels = meshes.resident(mesh, self.train.images), self.train.labels.astype(np.int32)
+        if len(self.non_digits):
+            join = jax.jit(lambda *parts: jnp.concatenate(parts), out_shardings=meshes.replicated(mesh))
+            images = join(images, meshes.resident(mesh, self.non_digits))
+            labels = np.pad(labels, (0, len(self.non_digits)), constant_values=len(self.class_names))
+        return images, meshes.resident(mesh, labels)
 
 
 def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
@@ -58,7 +93,8 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
       DataError: the data set cannot be had, or is damaged.
       UsageError: images of no digit are asked for, and the set is not one of digits.
     """
-    data: Dataset = datasets.load(config.dataset, config.data_dir, say=say)
+    several = jax.process_count() > 1
+    data: Dataset = datasets.load(config.dataset, config.data_dir, on_disk=several, say=say)
     train_split, test = data.train, data.test
     if config.smoke:
         train_split, test = (
@@ -70,18 +106,17 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
         order = np.random.default_rng(0).permutation(len(train_split.labels))
         kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
         train_split, validation = (Split(*(a[chosen] for a in train_split)) for chosen in (kept, held))
-    taught = _with_non_digits(train_split, config, len(data.class_names))
-    return Splits(data.name, train_split, taught, validation, test, data.class_names)
+    made = _non_digits(train_split, config, len(data.class_names))
+    origin = (data.recorded, len(train_split.labels), held_out, len(made), len(made) and config.seed)
+    return Splits(data.name, train_split, made, validation, test, data.class_names, origin)
 
 
-def _with_non_digits(split: Split, config: TrainConfig, classes: int) -> Split:
-    """The training images, and behind them those of no digit, as a class of their own."""
+def _non_digits(split: Split, config: TrainConfig, classes: int) -> np.ndarray:
+    """Images of no digit, as many as there are to be."""
     if not config.non_digits:
-        return split
+        return np.empty((0, *split.images.shape[1:]), np.uint8)
     if classes != 10:
         raise UsageError(
             f"--non-digits needs a data set of ten digits; {config.dataset} has {classes} classes"
         )
-    made = make_non_digits(*split, config.non_digits, config.seed)
-    labels = np.full(len(made), classes, split.labels.dtype)
-    return Split(np.concatenate([split.images, made]), np.concatenate([split.labels, labels]))
+    return make_non_digits(*split, config.non_digits, config.seed)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,15 @@ from typing import IO, Any
 
 from jaxdigits.errors import StorageError
 
-__all__ = ["atomic_write", "cache_root", "private_folder", "read_bounded", "sha256", "write_json"]
+__all__ = [
+    "atomic_write",
+    "cache_root",
+    "private_folder",
+    "read_bounded",
+    "sha256",
+    "size_within",
+    "write_json",
+]
 
 
 @contextlib.contextmanager
@@ -98,6 +107,20 @@ def read_bounded(path: str | os.PathLike[str], at_most: int) -> bytes:
     if not left:
         raise ValueError(f"it is larger than {at_most:,} bytes")
     return b"".join(blocks)
+
+
+def size_within(folder: Path, file: str) -> int:
+    """Bytes of a regular file within a folder; of any other, such as a pipe or what a link leads to, none.
+
+    Raises:
+      OSError: there is none.
+      ValueError: it is another.
+    """
+    path = folder / file
+    status = path.lstat()
+    if not path.resolve().is_relative_to(folder.resolve()) or not stat.S_ISREG(status.st_mode):
+        raise ValueError(file)
+    return status.st_size
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -254,7 +254,7 @@ def _figures(loop: Loop, test: Evaluation) -> Figures:
         loop.history,
         test.confusion,
         loop.splits.class_names,
-        loop.splits.test.images[wrong],
+        np.asarray(loop.splits.test.images[wrong]),
         test.labels[wrong],
         test.predictions[wrong],
         np.exp(test.log_probabilities.max(axis=1))[wrong],

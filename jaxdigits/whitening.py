@@ -34,7 +34,7 @@ def whitened_filters(
     Returns:
       The kernel, for windows of 3x3 blocks of 2x2 pixels, and the bias.
     """
-    chosen = images[:: max(1, len(images) // _SAMPLE)]
+    chosen = np.asarray(images[:: max(1, len(images) // _SAMPLE)])
     pixels = ((chosen[..., 0].astype(np.float32) / 255) - MEAN) / STD
     blocks = pixels.reshape(-1, 14, 2, 14, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 14, 14, 4)
     windows = [blocks[:, i : i + 12, j : j + 12] for i in range(3) for j in range(3)]

@@ -125,11 +125,29 @@ def test_what_another_process_installed_meanwhile_is_kept(tmp_path: Path):
 
     def slow(folder: Path) -> None:
         cache.install(place, build)
-        (folder / "mine").write_text("")
+        build(folder)
+        (folder / "one").write_text("mine")
 
     cache.install(place, slow)
-    assert dict(cache.contents(place)).keys() == FILES.keys()
+    assert {file: content.tobytes() for file, content in cache.contents(place)} == FILES
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_without_a_file_that_is_new_is_replaced(folder: Path):
+    def newer(folder: Path) -> None:
+        build(folder)
+        (folder / "more").write_text("")
+
+    cache.install(folder, newer)
+    assert cache.intact(folder, ["more"])
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_only_the_files_that_are_asked_for_are_read(folder: Path):
+    flip(folder / "last")
+    assert {file: content.tobytes() for file, content in cache.contents(folder, "one")} == {"one": b"first"}
+    with pytest.raises(cache.DAMAGE):
+        dict(cache.contents(folder, "other"))
 
 
 def test_many_at_once_leave_one_whole_folder(tmp_path: Path):

@@ -7,23 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 import pytest
 
 from jaxdigits import train
 from jaxdigits.checkpoint import load_model
+from jaxdigits.dataset import Split
 
+from .cached import install
 from .conftest import PACKAGED, ROOT
 from .test_mesh import SIMULATED, assert_same, free_port
 from .test_training import small_set
 
 
-def command(folder, *arguments, devices=1):
-    """`jaxdigits train` with so many simulated devices."""
+def command(folder, *arguments, devices=1, program=("jaxdigits",)):
+    """`jaxdigits train`, or a program that runs it, with so many simulated devices."""
     variables = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{SIMULATED}{devices}"}
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxdigits", "train", "--preset", "fast", *map(str, arguments)],
+        [sys.executable, "-m", *map(str, program), "train", "--preset", "fast", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
@@ -97,6 +100,27 @@ def test_a_run_that_one_process_began_goes_on_in_two(tmp_path):
     alone = train(resume=str(tmp_path / "copy"), epochs=2, devices=1)
     assert alone.summary["steps"] == 26
     assert_same(weights(tmp_path / "run"), weights(alone.run_dir))
+
+
+def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch):
+    install(monkeypatch, tmp_path / "cache", mnist.train, Split(*(a[:300] for a in mnist.test)))
+    fields: dict[str, Any] = {"validation": 1000, "non_digits": 10, "max_updates": 3, "hidden": 16}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
+    flags += ["--channels", 4, 8, "--run-dir", "two"]
+    several = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2, "--process-id")
+    files = [tmp_path / f"read-{i}" for i in (0, 1)]
+    both = [
+        command(tmp_path, *flags, *several, i, program=("tests.reads", file)) for i, file in enumerate(files)
+    ]
+    for status, _, err in ends(*both):
+        assert (status, err) == (0, "")
+    alone = train("fast", channels=(4, 8), run_dir=str(tmp_path / "one"), **fields)
+    assert_same(weights(tmp_path / "two"), weights(alone.run_dir))
+    # Besides the labels: its half of the 59,000 that are trained on; of these every 29th, for whitening, and
+    # the 4 that others are made from; and its shares of what is measured, in batches of which each process
+    # takes 2,048 images and then as many: 1,000 held out, twice, and 10,000 that are trained on.
+    for file, measured in zip(files, (2 * 1000 + 5904, 4096), strict=True):
+        assert int(file.read_text()) == 60_000 + 784 * (29_500 + 2035 + 4 + measured)
 
 
 def test_processes_that_are_to_do_different_things_say_so(tmp_path):

@@ -18,6 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
     {"storage", "idx", "lock", "runtime_log", "distributed"},
+    {"rows"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

@@ -1,4 +1,4 @@
-"""The weights of `jaxdigits.reading.Weights`, fitted anew: for another model, or for other features.
+"""The weights of `jaxdigits.candidates.Weights`, fitted anew: for another model, or for other features.
 
 The weights maximise the likelihood of the right reading of each line: exp of the scores of all paths through
 its candidates that spell the truth, as a share of that of all paths, both summed by the forward algorithm
@@ -25,8 +25,10 @@ from jaxtyping import Array, Float
 
 from benchmarks.pages import digits_of, score, summary_of
 from jaxdigits import device
+from jaxdigits.candidates import WEIGHTS, Weights, best_path, skip_cost
 from jaxdigits.dataset import Split
-from jaxdigits.reading import WEIGHTS, Line, Weights, best_path, ink_of, lines_of, skip_cost
+from jaxdigits.page import ink_of
+from jaxdigits.reading import Line, lines_of
 from jaxdigits.recognizer import Recognizer, load
 from tests.pages import Page, make_page
 

@@ -4,17 +4,15 @@ The command line is made from these fields and their descriptions; a run folder 
 `config.json`. How they turn into an optimizer, a model or a device is left to those modules.
 """
 
-import contextlib
 import dataclasses
 import difflib
 import json
 import math
-import numbers
 import os
-import re
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, Literal, get_args
 
 from jaxdigits.errors import UsageError
+from jaxdigits.fields import check, nameable, sizes, typed
 from jaxdigits.storage import read_bounded
 
 __all__ = [
@@ -36,6 +34,23 @@ Devices = int | Literal["all"] | None
 
 _REFERENCE_BATCH = 64  # images per update, for which a learning rate is meant: those of `standard`
 _LARGEST = 2**20  # bytes of a configuration: ours have some 600
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "max_shift": (0, 14),
+    "max_scale": (0, 0.9),
+    "max_shear": (0, 0.9),
+    "max_slant": (0, 0.9),
+    "max_bend": (0, 14),
+    "ink": (0, 1),
+    "damage": (0, 1),
+    "calming": (0, 1),
+    "non_digits": (0, 100_000),
+    "hidden": (1, 65_536),
+    "seed": (0, 2**32 - 1),
+}  # of fields whose bounds are both allowed; the others are checked one by one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,85 +139,44 @@ class TrainConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
+            object.__setattr__(self, field.name, typed(field, getattr(self, field.name)))
         if self.smoke:
             object.__setattr__(self, "epochs", 1)
+        for name, (low, high) in _RANGES.items():
+            check(name, getattr(self, name), low <= getattr(self, name) <= high, f"{low:g} to {high:.10g}")
         presets = get_args(Preset)
-        _check("preset", self.preset, self.preset in presets, f"one of {', '.join(presets)}")
-        _check("epochs", self.epochs, 1 <= self.epochs <= 100_000, "1 to 100000")
-        _check("batch_size", self.batch_size, 1 <= self.batch_size <= 65_536, "1 to 65536")
-        _check("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1e9, "above 0, at most 1e9")
-        _check("beta1", self.beta1, 0 <= self.beta1 < 1, "0 to below 1")
-        _check("beta2", self.beta2, 0 <= self.beta2 < 1, "0 to below 1")
-        _check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
-        _check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to below 1")
-        _check("max_shift", self.max_shift, 0 <= self.max_shift <= 14, "0 to 14")
-        _check("max_scale", self.max_scale, 0 <= self.max_scale <= 0.9, "0 to 0.9")
-        _check("max_shear", self.max_shear, 0 <= self.max_shear <= 0.9, "0 to 0.9")
-        _check("max_slant", self.max_slant, 0 <= self.max_slant <= 0.9, "0 to 0.9")
-        _check("max_bend", self.max_bend, 0 <= self.max_bend <= 14, "0 to 14")
-        _check("ink", self.ink, 0 <= self.ink <= 1, "0 to 1")
-        _check("damage", self.damage, 0 <= self.damage <= 1, "0 to 1")
-        _check("calming", self.calming, 0 <= self.calming <= 1, "0 to 1")
-        _check("non_digits", self.non_digits, 0 <= self.non_digits <= 100_000, "0 to 100000")
-        _check("channels", self.channels, _sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
-        _check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")
-        _check("hidden", self.hidden, 1 <= self.hidden <= 65_536, "1 to 65536")
-        _check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
-        _check("views", self.views, self.views in (1, 5, 9), "1, 5 or 9")
-        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+        check("preset", self.preset, self.preset in presets, f"one of {', '.join(presets)}")
+        check("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1e9, "above 0, at most 1e9")
+        check("beta1", self.beta1, 0 <= self.beta1 < 1, "0 to below 1")
+        check("beta2", self.beta2, 0 <= self.beta2 < 1, "0 to below 1")
+        check("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to below 1")
+        check("channels", self.channels, sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
+        check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")
+        check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
+        check("views", self.views, self.views in (1, 5, 9), "1, 5 or 9")
         for field in ("dataset", "data_dir", "run_dir"):
-            _check(
-                field, getattr(self, field), _nameable(getattr(self, field)), "a name that a file may have"
-            )
-        _check("validation", self.validation, self.validation >= 0, "0 or more")
-        _check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
+            check(field, getattr(self, field), nameable(getattr(self, field)), "a name that a file may have")
+        check("validation", self.validation, self.validation >= 0, "0 or more")
+        check("device", self.device, self.device in ("auto", "cpu", "gpu"), "auto, cpu or gpu")
         several = self.devices
         valid = several in (None, "all") or (type(several) is int and several >= 1)
-        _check("devices", several, valid, "1 or more, or all")
+        check("devices", several, valid, "1 or more, or all")
         most = self.max_updates
-        _check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
+        check("max_updates", most, most is None or 1 <= most <= 2**31 - 1, "1 or more")
         limit = self.max_seconds
-        _check("max_seconds", limit, limit is None or 0 < limit < math.inf, "above 0")
-        _check(
+        check("max_seconds", limit, limit is None or 0 < limit < math.inf, "above 0")
+        check(
             "checkpoint_seconds",
             self.checkpoint_seconds,
             0 <= self.checkpoint_seconds < math.inf,
             "0 or more",
         )
-        _check("resume", self.resume, self.resume != "", "a run folder, or auto")
+        check("resume", self.resume, self.resume != "", "a run folder, or auto")
         patience = self.early_stop
-        _check("early_stop", patience, patience is None or 1 <= patience <= 100_000, "1 to 100000")
+        check("early_stop", patience, patience is None or 1 <= patience <= 100_000, "1 to 100000")
         if patience is not None and not self.validation:
             raise UsageError("--early-stop needs images to validate on; give --validation, say 5000")
-
-
-def _check(field: str, value: Any, valid: bool, expected: str) -> None:
-    if not valid:
-        words = re.findall(r"\w+", expected) if isinstance(value, str) else []
-        near = difflib.get_close_matches(str(value), words, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--{field.replace('_', '-')} is {_shown(value)}; expected {expected}{hint}")
-
-
-def _shown(value: Any) -> str:
-    """A value as it stands in a message."""
-    try:
-        return " ".join(repr(value).split())[:80]
-    except ValueError:  # an integer of thousands of digits
-        return "a very long number"
-
-
-def _nameable(name: str | None) -> bool:
-    """Whether the file system could have this name."""
-    try:
-        return name is None or b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-
-
-def _sizes(values: tuple[int, ...], fewest: int, most: int) -> bool:
-    return fewest <= len(values) <= most and all(1 <= value <= 4096 for value in values)
 
 
 def peak_rate(learning_rate: float, batch_size: int) -> float:
@@ -220,46 +194,6 @@ def peak_rate(learning_rate: float, batch_size: int) -> float:
     0.006
     """
     return learning_rate * math.sqrt(batch_size / _REFERENCE_BATCH)
-
-
-_IN_WORDS: dict[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    tuple: "a list of whole numbers",
-    type(None): "nothing",
-}
-
-
-def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
-    """A value in the type of its field, to which paths, NumPy's numbers and JSON's lists are brought."""
-    name, kinds = field.name, (type(field.default),)
-    if name in ("max_updates", "early_stop"):
-        kinds = (int, type(None))
-    elif name == "devices":
-        kinds = (int, str, type(None))
-    elif name == "max_seconds":
-        kinds = (float, type(None))
-    elif name in ("data_dir", "run_dir", "resume"):
-        kinds = (str, type(None))
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    elif kinds == (tuple,) and isinstance(value, list | tuple) and all(map(_is_whole, value)):
-        value = tuple(map(int, value))
-    elif int in kinds and _is_whole(value):
-        value = int(value)
-    elif float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # of an integer beyond every float, which stays one
-            value = float(value)
-    if type(value) not in kinds:
-        expected = " or ".join(_IN_WORDS[kind] for kind in kinds)
-        raise UsageError(f"the configuration field {name} is {_shown(value)}; expected {expected}")
-    return value
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 PRESETS: dict[str, TrainConfig] = {

@@ -100,6 +100,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def main() -> None:
     """Answers a request on standard input, on standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, by closing the pipe
+    with contextlib.suppress(AttributeError, OSError):  # Windows has no such thing
+        os.nice(10)  # the training goes first
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, sys.stdout.buffer)
     os._exit(0)  # without flushing into a pipe that may be closed

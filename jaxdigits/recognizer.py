@@ -22,8 +22,9 @@ from jaxdigits import loader, rejection
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.evaluate import average_views, views_of
+from jaxdigits.evaluate import average_views, in_portions, views_of
 from jaxdigits.image import Invert
+from jaxdigits.model import fastest_form
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.sources import Pictures, is_batch
 
@@ -37,12 +38,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-_AT_ONCE = 256  # pictures that `predict_iter` reads at once
-# Images in one program, besides the views of a single picture. On a CPU larger batches would leave its cache,
-# and a loop within the program is no way out: there XLA runs a direct convolution twenty times slower
-# (jax-ml/jax issue 12868), and the other form, `patches`, takes a fifth to a third more time.
-_BATCH_SIZES = {"cpu": (32, 128)}
-_BATCH_SIZES_ELSEWHERE = (32, 256, 1024)
+_BATCH_SIZES = (32, 256, 1024)  # images in one program, besides the views of a single picture
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
 Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
@@ -60,8 +56,11 @@ class Recognizer:
         self.model = model
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         self._params = jax.device_put(model.params, device)
-        self._sizes = (model.views, *_BATCH_SIZES.get(device.platform, _BATCH_SIZES_ELSEWHERE))
-        self._program = jax.jit(model.network("direct").apply)
+        portion = 64 if device.platform == "cpu" else _BATCH_SIZES[-1]
+        several = in_portions(model.network(fastest_form(device.platform)), portion)
+        # A single picture's few views take a fifth less time as direct convolutions, on a CPU too, where
+        # hundreds of pictures take half as much again (jax 0.10) or about as long (jax 0.12).
+        self._single, self._several = jax.jit(model.network("direct").apply), jax.jit(several)
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -106,7 +105,7 @@ class Recognizer:
         invert: Invert = "auto",
         raw: bool = False,
         on_error: OnError = "raise",
-        batch_size: int = _AT_ONCE,
+        batch_size: int = _BATCH_SIZES[1],
         show: Show | None = None,
     ) -> Iterator[Prediction]:
         """Reads any number of pictures in constant memory, and yields each in order.
@@ -177,18 +176,19 @@ class Recognizer:
 
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
+        sizes = (self.model.views, *_BATCH_SIZES)
         batches: list[Any] = [np.zeros((0, self.model.outputs), np.float32)]
         start = 0
         while start < len(images):
             left = len(images) - start
             # The program that holds all that is left, unless more than half of it would stay empty.
-            filled = [size for size in self._sizes if size <= left]
-            holding = (size for size in self._sizes if left <= size < 2 * left)
-            size = next(holding, max(filled, default=self._sizes[0]))
+            filled = [size for size in sizes if size <= left]
+            size = next((size for size in sizes if left <= size < 2 * left), max(filled, default=sizes[0]))
             batch = images[start : start + size]
             if len(batch) < size:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            batches.append(self._program(self._params, batch))
+            program = self._single if size == self.model.views else self._several
+            batches.append(program(self._params, batch))
             start += size
         return np.concatenate(jax.device_get(batches))[: len(images)]
 

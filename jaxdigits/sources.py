@@ -3,26 +3,22 @@
 A source is a path, a folder, a glob pattern, `-` for standard input, an encoded picture as bytes, a binary
 file, a Pillow image, a NumPy or JAX array (one picture or a batch), or a list, tuple or generator of
 these. `sources` takes it apart into single pictures, each still to be opened: nothing is read before
-`Source.load`, which may run in any thread. Files are checked before they are decoded, so that what is no
-picture, is damaged, or would fill the memory costs little and is one clear error that names its source.
+`Source.load`, which may run in any thread. What is wrong with a source is one clear error that names it.
 
-What a picture looks like is `image`'s business.
+How files are decoded is left to `decode`; what a picture looks like is `image`'s business.
 """
 
-import contextlib
 import dataclasses
 import glob
-import io
 import os
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from jaxdigits.decode import check_size, decoded, one_line
 from jaxdigits.errors import DataError
 
 if TYPE_CHECKING:  # Pillow and JAX are slow to import; a type needs neither
@@ -40,10 +36,8 @@ PICTURE_SUFFIXES = frozenset(
     | {".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".svg", ".tga", ".tif", ".tiff", ".webp"}
 )
 
-_MAX_PIXELS = 50_000_000  # more are refused before decoding: 150 MB as RGB; phones make 12 to 48 million
 _MAX_BYTES = 256 * 2**20  # bytes read of one file: 50 million RGBA pixels without compression, and a margin
 _USUAL_BYTES = 2**20  # bytes: few files have more
-_DRAFT_SIDE = 1024  # pixels: a larger JPEG is decoded at a fraction of its size that is no smaller
 _ROUNDING = 1e-3  # of the range of values: how far arithmetic may have strayed beyond it
 
 
@@ -150,12 +144,12 @@ def _expanded(source: Any, position: str) -> Iterator[Source]:
     elif isinstance(source, str | os.PathLike):
         yield from _of_path(os.fsdecode(source))
     elif isinstance(source, bytes | bytearray | memoryview):
-        yield Source(f"bytes{position}", lambda: _decoded(bytes(source), f"bytes{position}"))
+        yield Source(f"bytes{position}", lambda: decoded(bytes(source), f"bytes{position}"))
     elif _is_pillow(source):
-        yield Source(f"picture{position}", lambda: _decoded(source, f"picture{position}"))
+        yield Source(f"picture{position}", lambda: decoded(source, f"picture{position}"))
     elif hasattr(source, "read"):
         name = f"file{position}"
-        yield Source(name, lambda: _decoded(_read(source, name), name))
+        yield Source(name, lambda: decoded(_read(source, name), name))
     elif hasattr(source, "__array__"):
         yield from _of_array(source, f"array{position}")
     else:
@@ -179,18 +173,13 @@ def label(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _one_line(error: BaseException) -> str:
-    """What an error says, without line breaks, or its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 # ---- paths ----
 
 
 def _of_path(name: str) -> Iterator[Source]:
     """The pictures of a path, a folder, a pattern or standard input."""
     if name == "-":
-        yield Source("standard input", lambda: _decoded(_standard_input(), "standard input"))
+        yield Source("standard input", lambda: decoded(_standard_input(), "standard input"))
     elif os.path.isdir(name):  # noqa: PTH112
         yield from _of_folder(name)
     elif _is_glob(name):
@@ -224,7 +213,7 @@ def _of_folder(name: str) -> Iterator[Source]:
 
 def file_source(name: str) -> Source:
     """The picture file of that name."""
-    return Source(name, lambda: _decoded(_read_path(name), label(name)), is_file=True)
+    return Source(name, lambda: decoded(_read_path(name), label(name)), is_file=True)
 
 
 def _read_path(name: str) -> bytes:
@@ -234,7 +223,7 @@ def _read_path(name: str) -> bytes:
         with Path(name).open("rb") as file:
             return _read(file, shown)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or _one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise DataError(f"{shown}: cannot read the picture file: {reason}") from error
 
 
@@ -249,129 +238,12 @@ def _read(file: Any, label: str) -> bytes:
         if len(data) == _USUAL_BYTES:  # asked for all at once, memory for the largest would be set aside
             data += file.read(_MAX_BYTES + 1 - _USUAL_BYTES)
     except Exception as error:  # any object may pose as a file
-        raise DataError(f"{label}: cannot be read: {_one_line(error)}") from error
+        raise DataError(f"{label}: cannot be read: {one_line(error)}") from error
     if not isinstance(data, bytes):
         raise DataError(f"{label}: expected a file opened in binary mode, found {type(data).__name__}")
     if len(data) > _MAX_BYTES:
         raise DataError(f"{label}: larger than {_MAX_BYTES // 2**20} MiB; expected one picture")
     return data
-
-
-# ---- encoded pictures ----
-
-
-def _decoded(source: "bytes | Image", label: str) -> tuple[np.ndarray, str]:
-    """Decodes a picture, turned as its EXIF data say.
-
-    A damaged file makes Pillow raise almost anything, hence the wide `except`; its warnings, which are
-    about the same, are kept from the caller. Its global limits are neither used nor changed.
-
-    Returns:
-      The pixels, as in `Picture`, and a note.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if source == b"":
-        raise DataError(f"{label}: the file is empty; expected a picture")
-    try:
-        with _no_warnings:
-            picture = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
-            return _pixels(picture, label, copy=not isinstance(source, bytes))
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{label}: {_foreign(source)}") from error
-    except Image.DecompressionBombError as error:  # raised on opening, by the size in the header
-        raise DataError(f"{label}: more than {_MAX_PIXELS:,} pixels; make it smaller") from error
-    except Exception as error:
-        raise DataError(f"{label}: the picture is damaged: {_one_line(error)}") from error
-
-
-def _foreign(source: Any) -> str:
-    """What to say of a file that is no picture, by its beginning."""
-    head = source[:1024].lstrip().lower() if isinstance(source, bytes) else b""
-    if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in head):
-        return "SVG is a drawing, not a picture of pixels; export it as PNG first"
-    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "HEIC is not read; save it as JPEG or PNG first"
-    if head.startswith(b"%pdf"):
-        return "PDF is a document, not a picture; export the page as PNG first"
-    return "not a picture in a format that Pillow reads"
-
-
-class _PillowWarnings:
-    """Keeps Pillow's warnings from the caller while any thread decodes, and all others as they are.
-
-    `warnings.catch_warnings` would restore, at its end, what another thread has changed meanwhile.
-    """
-
-    def __init__(self):
-        self._lock, self._inside, self._filter = threading.Lock(), 0, None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                self._filter = warnings.filters[0]
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                with contextlib.suppress(ValueError):  # the caller has reset the filters
-                    warnings.filters.remove(self._filter)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-_no_warnings = _PillowWarnings()
-
-
-def _pixels(picture: "Image", label: str, copy: bool) -> tuple[np.ndarray, str]:
-    """The pixels of an opened picture and a note; `copy` leaves the picture as it was."""
-    from PIL import ImageOps
-
-    _check_size(*picture.size, label)
-    if picture.format == "EPS":
-        raise DataError(f"{label}: PostScript is a program, not a picture; convert it to PNG first")
-    # Asked for, not counted: of a small TIFF file with 24,000 frames that alone took four seconds.
-    several = picture.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(picture, "is_animated", False)
-    if copy:
-        picture = picture.copy()
-    else:
-        picture.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # JPEG: decodes a fraction only
-        picture.load()
-    with contextlib.suppress(Exception):  # damaged EXIF data do not damage the picture
-        ImageOps.exif_transpose(picture, in_place=True)
-    _check_size(*picture.size, label)  # an icon holds several pictures, of which one was loaded
-    return _plain_mode(picture), "the first of several frames is read" if several else ""
-
-
-def _check_size(width: int, height: int, label: str) -> None:
-    """Refuses a picture without pixels, or with more than the memory shall bear."""
-    if width < 1 or height < 1:
-        raise DataError(f"{label}: {width}x{height} pixels; expected at least one")
-    if width * height > _MAX_PIXELS:
-        raise DataError(f"{label}: {width}x{height} is more than {_MAX_PIXELS:,} pixels; make it smaller")
-
-
-def _plain_mode(picture: "Image") -> np.ndarray:
-    """The pixels of a picture in any of Pillow's modes, as in `Picture`."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("it holds NaN or infinite values")
-        top = float(values.max())
-        whole = next(limit for limit in (1, 255, 65535, top) if top <= limit)
-        return np.clip(values * np.float32(255 / whole), 0, 255)
-    if picture.mode in ("La", "RGBa"):
-        picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[picture.mode])
-    if picture.has_transparency_data:
-        return np.asarray(picture.convert("RGBA"))
-    if picture.mode == "LAB":
-        return np.asarray(picture.getchannel("L"))
-    if picture.mode not in ("L", "RGB"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    return np.asarray(picture)
 
 
 # ---- arrays ----
@@ -381,13 +253,13 @@ def _of_array(source: Any, name: str) -> Iterator[Source]:
     """The pictures of an array; what is wrong with its shape or type is wrong with all of them."""
     try:
         batch, single = _batch_of(np.asarray(source), name)
-        _check_size(batch.shape[2], batch.shape[1], name)
+        check_size(batch.shape[2], batch.shape[1], name)
         top = _top(batch, name)
     except DataError as error:
         yield _refused(name, str(error).removeprefix(f"{name}: "))
         return
     except Exception as error:  # an array of another library converts itself, or fails to
-        yield _refused(name, f"cannot become a NumPy array: {_one_line(error)}")
+        yield _refused(name, f"cannot become a NumPy array: {one_line(error)}")
         return
     for index, values in enumerate(batch):
         member = name if single else f"{name}[{index}]"

@@ -13,15 +13,13 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from jaxdigits import image
+from jaxdigits import child, image
 from jaxdigits.errors import DataError
 from jaxdigits.image import Invert, Raw
 from jaxdigits.sources import Source, file_source, label
@@ -86,15 +84,7 @@ class Worker:
     """A process that prepares picture files."""
 
     def __init__(self):
-        package = str(Path(__file__).resolve().parents[1])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "jaxdigits.worker"],  # -P: nothing of the current folder
-            env={**_ALONE, **os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        self._process = child.start("jaxdigits.worker", **_ALONE)
 
     def load(self, names: Sequence[str], invert: Invert, raw: Raw) -> list[Loaded]:
         """Prepares files, as `loader.load` does.
@@ -121,15 +111,7 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        child.end(self._process)
 
 
 def _error(message: str | None) -> DataError | None:

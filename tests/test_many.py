@@ -23,12 +23,17 @@ def same(a, b, tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), a, b)
 
 
-def test_a_member_is_what_a_training_by_itself_gives(trained, tiny_run):
-    same(trained.models[0].params, tiny_run.model.params, 1e-4)
-    summary = tiny_run.summary
-    assert trained.metrics[0]["seed"] == 0
-    assert trained.metrics[0]["test_correct"] == pytest.approx(summary["test_correct"], abs=2)
-    assert trained.metrics[0]["test_total"] == summary["test_total"]
+def test_a_member_is_what_a_training_by_itself_gives(tmp_path):
+    # A last bit between the two programs grows with every update: Adam divides by what may be nearly nothing.
+    some = SMOKE | {"max_updates": 8}
+    alone, member = train("fast", run_dir=str(tmp_path / "run"), **some), train_many([0], "fast", **some)
+    same(member.models[0].params, alone.model.params, 2e-5)
+    for figure in ("test_correct", "test_total"):
+        assert member.metrics[0][figure] == alone.summary[figure]
+
+
+def test_members_are_told_apart(trained):
+    assert [metrics["seed"] for metrics in trained.metrics] == [0, 1]
     assert trained.way == "one after another, on one device"
 
 

@@ -117,9 +117,9 @@ def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch
     alone = train("fast", channels=(4, 8), run_dir=str(tmp_path / "one"), **fields)
     assert_same(weights(tmp_path / "two"), weights(alone.run_dir))
     # Besides the labels: its half of the 59,000 that are trained on; of these every 29th, for whitening, and
-    # the 4 that others are made from; and its shares of what is measured, in batches of which each process
-    # takes 2,048 images and then as many: 1,000 held out, twice, and 10,000 that are trained on.
-    for file, measured in zip(files, (2 * 1000 + 5904, 4096), strict=True):
+    # the 4 that others are made from; and its shares of what is measured, in batches of which the first
+    # process takes 512 images and the second as many: 1,000 held out, twice, and 10,000 that are trained on.
+    for file, measured in zip(files, (2 * 512 + 10 * 512, 2 * 488 + 9 * 512 + 272), strict=True):
         assert int(file.read_text()) == 60_000 + 784 * (29_500 + 2035 + 4 + measured)
 
 

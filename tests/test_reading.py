@@ -7,9 +7,11 @@ import pytest
 from benchmarks import fit_reading
 from benchmarks.pages import edits
 from jaxdigits import layout
+from jaxdigits.candidates import WEIGHTS, Weights, skip_cost
 from jaxdigits.dataset import Dataset
 from jaxdigits.errors import DataError
-from jaxdigits.reading import WEIGHTS, Line, Reading, Weights, ink_of, lines_of, read, skip_cost
+from jaxdigits.page import ink_of
+from jaxdigits.reading import Line, Reading, lines_of, read
 from jaxdigits.recognizer import Recognizer, load
 from tests.pages import KINDS, Page, compose, make_page
 

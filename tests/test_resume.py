@@ -46,7 +46,7 @@ def undrawn() -> Iterator[None]:
 
     def note(_: Plotter, folder: Path, figures: Figures):
         shown = [value.tolist() if isinstance(value, np.ndarray) else value for value in figures[1:]]
-        DRAWN[folder] = [*map(timeless, figures.history)], shown
+        DRAWN[folder] = [timeless(dict(metrics)) for metrics in figures.history], shown
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plotter, "__enter__", lambda self: self)

@@ -17,14 +17,14 @@ EACH = pytest.mark.parametrize("module", MODULES)
 # Each module imports only from rows above its own.
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
-    {"storage", "idx", "lock", "runtime_log", "distributed"},
+    {"storage", "fields", "decode", "idx", "lock", "runtime_log", "distributed"},
     {"rows"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
     {"dataset", "ink", "grey"},
-    {"executor", "evaluate", "image", "splits"},
+    {"executor", "evaluate", "image", "splits", "candidates", "page"},
     {"worker"},
     {"loader"},
     {"runs", "recognizer", "programs", "profiling"},

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import observe
-from jaxdigits import UsageError, plots, programs, train
+from jaxdigits import UsageError, programs, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
+from jaxdigits.plotter import Plotter
 from jaxdigits.recognizer import Predictions, Recognizer
 from jaxdigits.runs import RunFolder
 from jaxdigits.splits import load_splits
@@ -128,7 +129,7 @@ def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, st
 @pytest.mark.parametrize("views", [5, 9])
 def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, views, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "mistakes", lambda _path, images, *_: drawn.append(len(images)))
+    monkeypatch.setattr(Plotter, "draw", lambda _self, _folder, figures: drawn.append(len(figures.images)))
     result = smoke(tmp_path / "run", views=views)
     assert result.model.views == views
     predictions = Recognizer(result.model).predict(mnist.test.images[:1024])

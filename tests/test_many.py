@@ -1,5 +1,7 @@
 """Many trainings as one program are the trainings that they would be one by one."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def same(a, b, tolerance):
 
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path):
     # A last bit between the two programs grows with every update: Adam divides by what may be nearly nothing.
-    some = SMOKE | {"max_updates": 8}
+    some: dict[str, Any] = SMOKE | {"max_updates": 8}
     alone, member = train("fast", run_dir=str(tmp_path / "run"), **some), train_many([0], "fast", **some)
     same(member.models[0].params, alone.model.params, 2e-5)
     for figure in ("test_correct", "test_total"):

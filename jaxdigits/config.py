@@ -197,10 +197,10 @@ def peak_rate(learning_rate: float, batch_size: int) -> float:
 
 
 PRESETS: dict[str, TrainConfig] = {
-    # `python train.py`: 99.64% of the test images (7 seeds, deviation 0.02), 41 s of training and 50 s in
+    # `python train.py`: 99.62% of the test images (10 seeds, deviation 0.04), 42 s of training and 50 s in
     # all on two CPU cores, Python 3.13 (benchmarks/results/one_minute-standard-python3.13.json).
     "standard": TrainConfig(),
-    # `python train.py --preset fast`: 99.06% (30 seeds, deviation 0.06), 1.0 s of training and 3.7 s in all,
+    # `python train.py --preset fast`: 99.06% (30 seeds, deviation 0.05), 1.0 s of training and 3.6 s in all,
     # as medians, on the same machine (benchmarks/results/time_to_accuracy-headline-python3.13.json).
     "fast": TrainConfig(
         preset="fast",

@@ -38,8 +38,10 @@ class Plotter:
             self._process = None
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if self._process:
+            if kind:  # there is nothing to be drawn any more: it need not import to the end
+                self._process.kill()
             child.end(self._process)
 
     def draw(self, folder: Path, figures: Figures) -> None:

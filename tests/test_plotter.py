@@ -57,6 +57,14 @@ def test_a_process_that_cannot_be_started_is_replaced_by_this_one(tmp_path, figu
     assert content(tmp_path) == expected
 
 
+def test_a_training_that_fails_waits_for_no_process():
+    plotter = Plotter()
+    with pytest.raises(KeyboardInterrupt), plotter:
+        raise KeyboardInterrupt
+    assert plotter._process is not None
+    assert plotter._process.returncode == -signal.SIGKILL
+
+
 def test_a_folder_that_is_gone_is_a_storage_error(tmp_path, figures):
     with Plotter() as plotter, pytest.raises(StorageError, match="cannot write"):
         plotter.draw(tmp_path / "gone", figures)

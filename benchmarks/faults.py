@@ -25,7 +25,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import tyro
 
@@ -34,10 +34,12 @@ from benchmarks.kills import outcome
 from jaxdigits import child, dataset, saver
 from jaxdigits.__main__ import main as command
 from jaxdigits.config import resolve
+from jaxdigits.resume import SUMMARY_FILE
 from jaxdigits.runs import LAST_FILE
 from jaxdigits.training import train
 
 KINDS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eacces": errno.EACCES, "short": errno.ENOSPC}
+Scenario = Literal["begun", "resumed"]
 _BY_PATH = ("open", "replace", "rename", "unlink", "remove", "mkdir", "chmod", "listdir", "scandir")
 
 
@@ -49,6 +51,8 @@ class Arguments:
     """Tries only each so-manieth operation, for a short form."""
     kinds: tuple[str, ...] = tuple(KINDS)
     """The ways to fail."""
+    scenarios: tuple[Scenario, ...] = get_args(Scenario)
+    """A run that has just begun, one that goes on after an interruption."""
 
 
 class Faults:
@@ -215,35 +219,47 @@ def main(arguments: Arguments) -> None:
         0.0  # a checkpoint at each epoch, however short: so that the operations are the same each time
     )
     child.start = refused
-    records: list[dict[str, Any]] = []
+    lost = False
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small_set(folder / "digits")
         whole = folder / "whole"
         if execute(flags(folder, whole))[0]:
             raise RuntimeError("the training fails without a fault")
-        expected, begun = outcome(whole), _interrupted(folder)
-        for scenario, start in (("begun", None), ("resumed", begun)):
+        expected = outcome(whole)
+        for scenario in arguments.scenarios:
+            start = _interrupted(folder) if scenario == "resumed" else None
             total = attempt(folder, start, 0, "eio")[0]["operations"]
             print(f"{scenario}: {total} operations", flush=True)
+            records: list[dict[str, Any]] = []
             for kind in arguments.kinds:
                 for at in range(1, total + 1, arguments.every):
                     record, run = attempt(folder, start, at, kind)
                     record["identical"] = record.get("resumed", 0) == 0 and outcome(run) == expected
-                    records.append({"scenario": scenario} | record)
-                    if not (record["fine"] and record["kept"] and record["identical"]):
-                        print(records[-1], flush=True)
-    good = [record for record in records if record["fine"] and record["kept"] and record["identical"]]
-    summary = {
+                    records.append(record)
+                    if not _good(record):
+                        print(record, flush=True)
+            lost |= not all(map(_good, records))
+            summary = _summary(scenario, records)
+            print(summary)
+            print(protocol.save(f"faults-{scenario}", records, len(records), **summary))
+    sys.exit(lost)
+
+
+def _good(record: dict[str, Any]) -> bool:
+    """Whether nothing was lost, and all was said as it should be."""
+    return record["fine"] and record["kept"] and record["identical"]
+
+
+def _summary(scenario: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "scenario": scenario,
         "faults": len(records),
-        "good": len(good),
+        "good": sum(map(_good, records)),
         "unnoticed": sum(record["status"] == 0 for record in records),
         "one_line": sum(record["status"] != 0 and record["fine"] for record in records),
         "identical": sum(record["identical"] for record in records),
     }
-    print(summary)
-    print(protocol.save("faults", records, len(records), **summary))
-    sys.exit(len(good) != len(records))
 
 
 def _interrupted(folder: Path) -> Path:
@@ -253,8 +269,10 @@ def _interrupted(folder: Path) -> Path:
     with contextlib.suppress(KeyboardInterrupt):
         train(
             resolve("fast", run_dir=str(run), **fields),
-            on_epoch=lambda _: signal.raise_signal(signal.SIGINT),
+            on_epoch=lambda _: signal.raise_signal(signal.SIGTERM),  # Ctrl-C is ignored in the background
         )
+    if not (run / LAST_FILE).exists() or (run / SUMMARY_FILE).exists():
+        raise RuntimeError("the training was not interrupted")
     return run
 
 

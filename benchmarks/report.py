@@ -227,12 +227,13 @@ def reliability() -> str:
                 f"{found['identical']} of {found['trainings']} trainings identical",
             ]
         )
-    for result in results("faults"):
+    which = {"begun": "has just begun", "resumed": "goes on"}
+    for result in results("faults-*"):
         found = result["summary"]
         rows.append(
             [
                 where(result),
-                f"{found['faults']} faults",
+                f"{found['faults']} faults in a run that {which[found['scenario']]}",
                 f"{found['good']} without loss: {found['one_line']} ended with one line, "
                 f"{found['unnoticed']} went on; {found['identical']} identical in the end",
             ]

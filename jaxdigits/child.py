@@ -26,6 +26,8 @@ def start(module: str, **variables: str) -> "subprocess.Popen[bytes]":
     Raises:
       OSError: it cannot be started.
     """
+    if not sys.executable or getattr(sys, "frozen", False):  # embedded, or an application of its own
+        raise OSError("there is no Python to start")
     package = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(  # noqa: S603

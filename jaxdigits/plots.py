@@ -1,8 +1,8 @@
 """Figures to files: the history of a training run, its confusions, its mistakes.
 
-Each function draws one PNG from plain numbers and writes it whole or not at all. Nothing is shown on a
+Each figure is one PNG, drawn from plain numbers and written whole or not at all. Nothing is shown on a
 screen and no state of matplotlib is touched: no pyplot, no global settings. Left to others: computing
-what is shown (`training`, `evaluate`), and where the files belong.
+what is shown (`training`, `evaluate`), and in which folder and process it is drawn.
 """
 
 import os

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ from jaxdigits.plots import Figures
 
 __all__ = ["Plotter", "main", "serve"]
 
+_PATIENCE = 30.0  # seconds for three figures, which take half a one; then this process draws them
 _ARRAYS = ("confusion", "labels", "predictions", "certainty")
 
 
@@ -63,9 +65,14 @@ class Plotter:
         if not self._process or not self._process.stdin or not self._process.stdout:
             raise OSError("there is no process")
         line = json.dumps({"folder": os.fspath(folder.absolute()), "figures": _to_json(figures)})
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())["error"]
+        impatient = threading.Timer(_PATIENCE, self._process.kill)
+        impatient.start()
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())["error"]
+        finally:
+            impatient.cancel()
 
 
 def _to_json(figures: Figures) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Line(NamedTuple):
 
     lattice: Lattice
     features: Float[np.ndarray, "k features"]
-    """What `Weights` weighs, of each candidate."""
+    """What `candidates.Weights` weighs, of each candidate."""
     probabilities: Float[np.ndarray, "k classes"]
     """Of each candidate, if it is a digit."""
 

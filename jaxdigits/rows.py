@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 import math
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Rows:
             with path.open("rb", buffering=0) as file:
                 for begin, end in zip(begins, ends, strict=False) if whole else ():
                     file.seek(self._start + int(rows[begin]) * width)
-                    whole &= file.readinto(found[begin:end].data) == (end - begin) * width
+                    whole &= _filled(file, found[begin:end].reshape(-1).data)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: expected images, found {type(error).__name__}: {error}") from error
         if not whole or not np.array_equal(row_sums(found), self._sums[rows]):
@@ -119,3 +120,13 @@ class Rows:
                 "and prepared anew"
             )
         return found
+
+
+def _filled(file: FileIO, room: memoryview) -> bool:
+    """Reads until there is no more room, as a read may bring less than it was asked for; False at the end."""
+    while len(room):
+        count = file.readinto(room)
+        if not count:
+            return False
+        room = room[count:]
+    return True

@@ -61,9 +61,10 @@ class Splits:
         """A SHA-256, in hexadecimal, that differs where what is trained on does.
 
         It follows from the checksum that the cache has of its training split, so that no process need read
-        all of it; from the images and labels themselves where there is none.
+        all of it, or from the images and labels themselves where there is none; and from what was made.
         """
         digest = hashlib.sha256(json.dumps(self.origin).encode())
+        digest.update(np.ascontiguousarray(self.non_digits).data)
         if None in self.origin:
             for array in self.train:
                 digest.update(np.ascontiguousarray(array).data)

@@ -138,7 +138,7 @@ def train(
 def _hand_back_memory() -> None:
     """Gives the memory that trainings before this one have freed back to the system, where it is glibc's.
 
-    Each thread that compiles or draws has an arena of malloc's to itself, which keeps what it once had: from
+    Each thread that compiles has an arena of malloc's to itself, which keeps what it once had: from
     training to training a process would grow by 4 to 10 MiB, though it holds no more. It is done at the
     beginning since a process that trains once then has nothing to give back, and need not wait at its end.
     """

@@ -140,7 +140,7 @@ def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[
     return found
 
 
-_LAYER_TURNS = 20
+_LAYER_TURNS = 20  # of a layer in one timing: some milliseconds, beside which a call is nothing
 
 
 def _alone(
@@ -164,7 +164,7 @@ def _alone(
 
     def repeated(function: Callable[..., Any]) -> Callable[[], None]:
         def turns(weights: Any, images: jax.Array) -> Any:
-            first = function(weights, images[0])  # results are carried on, so that none is left out
+            first = function(weights, images[0])
             return jax.lax.fori_loop(1, _LAYER_TURNS, lambda i, _: function(weights, images[i % 4]), first)
 
         program = jax.jit(turns)

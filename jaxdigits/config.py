@@ -34,8 +34,6 @@ Devices = int | Literal["all"] | None
 
 _REFERENCE_BATCH = 64  # images per update, for which a learning rate is meant: those of `standard`
 _LARGEST = 2**20  # bytes of a configuration: ours have some 600
-
-
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (1, 65_536),

@@ -162,8 +162,8 @@ class _Many:
         )
         self.initial = [self.network.init(member.seed, stem) for member in members]
         one = meshes.make_mesh([device])
-        sizes = (1024, 64) if on_cpu else (4096, 4096)
-        self.evaluator = Evaluator(self.network, self.network.shapes, *sizes, one)
+        measured, portion = (1024, 64) if on_cpu else (4096, 4096)  # as in `programs`
+        self.evaluator = Evaluator(self.network, self.network.shapes, measured, portion, one)
 
     def _optimizer(self, numbers: dict[str, Any]) -> Any:
         return make_optimizer(_with(self.members[0], numbers), self.updates)

@@ -72,7 +72,8 @@ def intact(folder: Path, files: Collection[str] = ()) -> bool:
 def install(folder: Path, build: Callable[[Path], None]) -> None:
     """Builds a folder beside its place and renames it there, unless another process was quicker.
 
-    A whole folder that lacks a file that `build` makes, since an earlier version of this library made it, is replaced.
+    A whole folder that lacks a file that `build` makes, as one of an earlier version of this library, is
+    replaced.
 
     Raises:
       StorageError: the disk is full or not writable.

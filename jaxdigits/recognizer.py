@@ -58,8 +58,8 @@ class Recognizer:
         self._params = jax.device_put(model.params, device)
         portion = 64 if device.platform == "cpu" else _BATCH_SIZES[-1]
         several = in_portions(model.network(fastest_form(device.platform)), portion)
-        # A single picture's few views take up to a sixth less time as direct convolutions, on a CPU too, where
-        # hundreds of pictures take half as much again (jax 0.10) or about as long (jax 0.12).
+        # On a CPU, too, a single picture's few views take up to a sixth less time as direct convolutions, but
+        # hundreds of pictures half as much again (jax 0.10), or about as long (jax 0.12).
         self._single, self._several = jax.jit(model.network("direct").apply), jax.jit(several)
 
     def predict(

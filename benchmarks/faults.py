@@ -34,8 +34,8 @@ from benchmarks.kills import outcome
 from jaxdigits import child, dataset, saver
 from jaxdigits.__main__ import main as command
 from jaxdigits.config import resolve
+from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.resume import SUMMARY_FILE
-from jaxdigits.runs import LAST_FILE
 from jaxdigits.training import train
 
 KINDS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eacces": errno.EACCES, "short": errno.ENOSPC}

@@ -22,7 +22,8 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
-from jaxdigits.runs import BEST_FILE, LAST_FILE
+from jaxdigits.last_snapshot import LAST_FILE
+from jaxdigits.runs import BEST_FILE
 
 FLAGS = ("--preset", "fast", "--epochs", "3", "--validation", "5000", "--max-shift", "1", "--early-stop", "3")
 KINDS = ("process", "training", "writing")

@@ -6,7 +6,7 @@ order of the images and their augmentation follow from that number and the seed.
 from a checkpoint makes the very updates that it would have made.
 
 Of several processes, all take the same way through it: what depends on a clock is as process 0 has it, and a
-signal to one of them is one to all. Process 0 alone saves.
+signal to one of them is one to all. They save together.
 """
 
 import dataclasses
@@ -24,16 +24,17 @@ from jaxdigits.checkpoint import Model
 from jaxdigits.clock import Clock
 from jaxdigits.config import TrainConfig
 from jaxdigits.dataset import Split
-from jaxdigits.distributed import anyone, first, together
+from jaxdigits.distributed import anyone, together
 from jaxdigits.errors import DataError, DivergedError
 from jaxdigits.evaluate import Evaluation
 from jaxdigits.executor import Pace
 from jaxdigits.interrupts import Interrupted, Watch
+from jaxdigits.last_snapshot import LastSnapshot
 from jaxdigits.model import Params
 from jaxdigits.programs import Programs
 from jaxdigits.runs import RunFolder
 from jaxdigits.saver import Saver
-from jaxdigits.snapshot import Record, Snapshot, host_copy, load_snapshot, save_snapshot
+from jaxdigits.snapshot import Record, Snapshot, host_copy
 from jaxdigits.splits import Splits
 from jaxdigits.step import zero_sums
 
@@ -93,6 +94,7 @@ class Loop:
       state: on the device.
       step: updates made.
       history: the metrics of each epoch.
+      last: where it is saved.
       best: those of the epoch with the best validation so far, or None.
     """
 
@@ -112,6 +114,7 @@ class Loop:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.best_params: Params | None = None
+        self.last = LastSnapshot(folder.path, programs.mesh)
         self._epoch_seconds = 0.0  # of the epoch that has begun, before the last interruption
         self._saved: tuple[int | None, int | None] = (None, None)  # updates made at the last, and the best
 
@@ -121,9 +124,8 @@ class Loop:
         Raises:
           DataError: the checkpoint is damaged, or the images are others now.
         """
-        try:
-            snapshot = load_snapshot(self.folder.last, self.programs.shapes, self.programs.shapes.params)
-        except FileNotFoundError:  # killed before the first one: this is the beginning
+        snapshot = self.last.load(self.programs.shapes, self.programs.shapes.params)
+        if snapshot is None:  # killed before the first one: this is the beginning
             self.folder.write_metrics([])
             return
         record, each = snapshot.record, self.programs.updates_per_epoch
@@ -132,7 +134,7 @@ class Loop:
                 f"the images to train on are not those that the run {self.folder.path} began with"
             )
         if len(record.history) not in (record.step // each, math.ceil(record.step / each)):
-            raise DataError(f"{self.folder.last} contradicts itself; remove it to begin the run again")
+            raise DataError(f"{self.last.path} contradicts itself; remove it to begin the run again")
         self.state, self.step = meshes.copies(self.programs.mesh, snapshot.state), record.step
         self.history, self.best, self.best_params = [*record.history], record.best, snapshot.best
         self._epoch_seconds = record.epoch_seconds
@@ -191,7 +193,7 @@ class Loop:
                 raise self._diverged()
             if self.step == end or together(pace.over):
                 return sums, now - began
-            if self.saver.due():
+            if together(self.saver.due()):
                 self._save(now - began)
             self.heed(now - began)
             if on_progress:
@@ -220,8 +222,8 @@ class Loop:
     def _worth_saving(self) -> bool:
         """Whether to save at the end of this epoch. The last one needs it only if others were saved."""
         if self.step == self.programs.updates:
-            return self._saved[0] is not None or self.saver.due()
-        return self.saver.due(epoch_end=True)
+            return self._saved[0] is not None or bool(together(self.saver.due()))
+        return bool(together(self.saver.due(epoch_end=True)))
 
     def _save(self, epoch_seconds: float = 0.0) -> None:
         """Begins to save the training as it is now.
@@ -229,27 +231,25 @@ class Loop:
         Args:
           epoch_seconds: spent on the epoch that has begun.
         """
-        if not first():
-            return
         self.clock.lap("train")
         self.saver.save(lambda: self._copy(epoch_seconds))
         self._saved = (self.step, self.best["step"] if self.best else None)
         self.clock.lap("save")
 
     def _copy(self, epoch_seconds: float) -> Callable[[], None]:
-        """Copies all that is to be saved, and returns what writes it."""
-        state, step, history, seconds = host_copy(self.state), self.step, [*self.history], self.clock.total()
-        best, params, saved = self.best, self.best_params, self._saved[1]
+        """Copies all that is to be saved, and returns what writes it, or waits until it is written."""
+        best, params, best_saved = self.best, self.best_params, self._saved[1]
+        record = Record(
+            self.step, [*self.history], best, epoch_seconds, self.clock.total(), self.splits.digest
+        )
 
-        def write() -> None:
-            if best and params and best["step"] != saved:
-                # Before the other: who resumes from that need not write this one.
+        def write_best() -> None:
+            """Before the rest: who resumes from that need not do it."""
+            if best and params and best["step"] != best_saved:
                 figures = {name: best[name] for name in ("epoch", "validation_loss", "validation_accuracy")}
                 self.folder.save_best(self.model(params, figures))
-            record = Record(step, history, best, epoch_seconds, seconds, self.splits.digest)
-            save_snapshot(self.folder.last, Snapshot(state, params, record))
 
-        return write
+        return self.last.save(Snapshot(host_copy(self.state), params, record), write_best)
 
     def heed(self, epoch_seconds: float = 0.0) -> None:
         """Ends the training if a signal has come.

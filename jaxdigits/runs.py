@@ -3,7 +3,8 @@
 .lock               while a process is at work on it
 config.json         before the training begins
 metrics.jsonl       a line after each epoch
-last.safetensors    every so many seconds and epochs: the whole training, to go on with
+last.safetensors    every so many seconds and epochs: the whole training, to go on with (`last_snapshot`)
+last/               in its place, where several processes train
 best.safetensors    with it, where images are held out: the model of the epoch that read them best
 model.safetensors   at the end: the trained model
 history.png, confusion.png, mistakes.png
@@ -22,14 +23,14 @@ from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import MODEL_FILE, Model, save_model
 from jaxdigits.config import TrainConfig
 from jaxdigits.errors import StorageError, UsageError
+from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock
 from jaxdigits.plots import FILES as FIGURES
 from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 from jaxdigits.storage import atomic_write, write_json
 
-__all__ = ["BEST_FILE", "LAST_FILE", "Onlooker", "RunFolder", "refuse_taken"]
+__all__ = ["BEST_FILE", "Onlooker", "RunFolder", "refuse_taken"]
 
-LAST_FILE = "last.safetensors"  # a training, as `snapshot` has them
 BEST_FILE = "best.safetensors"  # a model, as `checkpoint` has them
 _METRICS_FILE = "metrics.jsonl"
 
@@ -46,7 +47,6 @@ class RunFolder:
 
     Attributes:
       path: of the folder.
-      last: where the training is saved.
 
     Raises:
       UsageError: another run has it, or the run cannot go on under this configuration.
@@ -59,7 +59,6 @@ class RunFolder:
             self._lock = Lock(self.path)
         except OSError as error:
             raise StorageError(f"cannot make the run folder: {error}") from error
-        self.last = self.path / LAST_FILE
         try:
             self._claim(config, resumed is not None)
         except BaseException:
@@ -114,14 +113,14 @@ class RunFolder:
 
 
 class Onlooker(RunFolder):
-    """The run folder of a training of several processes, for those that know where it is and write nothing.
+    """The run folder of a training of several processes, for those that write nothing but checkpoints.
 
     Args:
       path: of the folder.
     """
 
     def __init__(self, path: Path):
-        self.path, self.last = path, path / LAST_FILE
+        self.path = path
 
     @staticmethod
     def _nothing(*_: Any, **__: Any) -> None:

@@ -1,9 +1,10 @@
 """A training in the middle: its whole state and records in one file, written beside the training.
 
-One safetensors file through `storage.atomic_write`, not Orbax. The state is a few megabytes and replicated:
-one file that is renamed into place is complete or absent, opens on any number of devices of any kind, and
-costs some milliseconds. Orbax makes a folder of many files of it, and takes a second to import, which is as
-long as a short training lasts. Like a model, such a file is checked before it is believed, and never run.
+What a training of one process saves is one safetensors file through `storage.atomic_write`: a file that is
+renamed into place is complete or absent, opens on any number of devices of any kind, and costs some
+milliseconds. Orbax takes a second to import, which is as long as a short training lasts; it writes the
+checkpoints of several processes (`joint_snapshot`). Like a model, such a file is checked before it is
+believed, and never run.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,19 @@ import numpy as np
 from jaxdigits.errors import DataError
 from jaxdigits.storage import atomic_write
 
-__all__ = ["Record", "Snapshot", "host_copy", "load_snapshot", "save_snapshot"]
+__all__ = [
+    "CURE",
+    "Record",
+    "Snapshot",
+    "host_copy",
+    "load_snapshot",
+    "most_bytes",
+    "packed",
+    "save_snapshot",
+    "unpacked",
+]
+
+CURE = "remove it, and the run resumes from its beginning"
 
 _FORMAT = 1  # of the record; a reader refuses what it does not know
 _ROOM = 2**26  # bytes that header and record may take: some 100,000 epochs
@@ -79,15 +92,27 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> bool:
     """
     from safetensors.numpy import save
 
-    tensors = dict(_leaves(snapshot.state, snapshot.best))
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+    tensors, metadata = packed(snapshot)
+    if not tensors:
         return False
-    about = json.dumps({"format": _FORMAT, **dataclasses.asdict(snapshot.record)})
-    metadata = {"jaxdigits": about, "sha256": _digest(about, tensors.values())}
     content = save(tensors, metadata=metadata)
     with atomic_write(path) as file:
         file.write(content)
     return True
+
+
+def packed(snapshot: Snapshot) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """A snapshot as arrays by name, none if a number is not finite, and all else as text by name."""
+    tensors = dict(_leaves(snapshot.state, snapshot.best))
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        return {}, {}
+    about = json.dumps({"format": _FORMAT, **dataclasses.asdict(snapshot.record)})
+    return tensors, {"jaxdigits": about, "sha256": _digest(about, tensors.values())}
+
+
+def most_bytes(state: Any, params: Any) -> int:
+    """How large a snapshot of arrays of these shapes and dtypes may be."""
+    return 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, params))) + _ROOM
 
 
 def load_snapshot(path: str | os.PathLike[str], state: Any, params: Any) -> Snapshot:
@@ -106,7 +131,7 @@ def load_snapshot(path: str | os.PathLike[str], state: Any, params: Any) -> Snap
     from safetensors.numpy import load
 
     file = Path(path)
-    most = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, params))) + _ROOM
+    most = most_bytes(state, params)
     try:
         size = file.stat().st_size
         if size > most:
@@ -114,21 +139,30 @@ def load_snapshot(path: str | os.PathLike[str], state: Any, params: Any) -> Snap
         content = file.read_bytes()
         tensors = load(content)  # checks that header, offsets and length fit together
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return _checked(tensors, header["__metadata__"], state, params)
+        return unpacked(tensors, header["__metadata__"], state, params)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DataError(f"cannot read the checkpoint {file}: {error.strerror or error}") from error
     except (SafetensorError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            f"{file} is no checkpoint of this run, or a damaged one: {reason}; "
-            "remove it, and the run resumes from its beginning"
-        ) from error
+        raise DataError(f"{file} is no checkpoint of this run, or a damaged one: {reason}; {CURE}") from error
 
 
-def _checked(tensors: dict[str, np.ndarray], metadata: dict[str, str], state: Any, params: Any) -> Snapshot:
-    """The snapshot, if its parts fit together; otherwise raises what `load_snapshot` catches."""
+def unpacked(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], state: Any, params: Any
+) -> Snapshot:
+    """The snapshot of which `packed` has made these.
+
+    Args:
+      tensors: arrays by name.
+      metadata: all else.
+      state: as for `load_snapshot`.
+      params: as for `load_snapshot`.
+
+    Raises:
+      LookupError, TypeError, ValueError, OverflowError or RecursionError: they do not fit together.
+    """
     about = json.loads(metadata["jaxdigits"])
     if about.pop("format") != _FORMAT:
         raise ValueError(f"its format is another than {_FORMAT}, which this version reads")

@@ -74,8 +74,8 @@ def train(
 ) -> TrainResult:
     """Trains a model and leaves it, with its figures and plots, in a run folder.
 
-    Of several processes (see `distributed`), each is to call it alike. The first one alone writes, and calls
-    back; the others need to see the run folder only to go on with a run.
+    Of several processes (see `distributed`), each is to call it alike. The first one alone writes results,
+    and calls back; checkpoints are written by all, so that the run folder has to be one that all of them see.
 
     In Python's main thread, Ctrl-C and SIGTERM are waited with until what has been learnt is saved; a second
     one ends the process at once.
@@ -179,11 +179,15 @@ def _prepared(config: TrainConfig, resumed: Path | None, say: Callable[[str], No
 
 def _folder(config: TrainConfig, resumed: Path | None) -> RunFolder:
     """The run folder: the first process claims it, and the others get to know where it is."""
-    if not distributed.first():
-        return Onlooker(Path(distributed.word("")))
-    folder = RunFolder(config, resumed)
-    distributed.word(str(folder.path))
-    return folder
+    folder = RunFolder(config, resumed) if distributed.first() else None
+    path = Path(distributed.word(str(folder.path) if folder else ""))
+    unseen = distributed.anyone(0 if resumes.is_run(path) else 1 + jax.process_index())
+    if unseen:
+        raise UsageError(
+            f"process {unseen - 1} does not see the run folder {path}; give a --run-dir on a file system "
+            "that all processes share"
+        )
+    return folder or Onlooker(path)
 
 
 def _run(
@@ -206,9 +210,9 @@ def _run(
         loop.saver.wait()
         loop.folder.finish(_summary(loop, device, "diverged", {}))
         distributed.together(0)  # nobody leaves before it is written
-        if not loop.folder.last.exists():
+        if loop.last.path is None:
             raise
-        raise DivergedError(f"{error}; the last good checkpoint is {loop.folder.last}") from error
+        raise DivergedError(f"{error}; the last good checkpoint is {loop.last.path}") from error
 
 
 def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: str) -> TrainResult:

@@ -23,10 +23,11 @@ from jaxdigits import dataset
 from jaxdigits.__main__ import main
 from jaxdigits.checkpoint import MODEL_FILE, load_model, save_model
 from jaxdigits.config import PRESETS, TrainConfig, from_json
+from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.prediction_report import PredictionReport
 from jaxdigits.predictions import FIELDS, Prediction
 from jaxdigits.report import TrainReport
-from jaxdigits.runs import BEST_FILE, LAST_FILE
+from jaxdigits.runs import BEST_FILE
 from jaxdigits.sources import sources
 from jaxdigits.training import TrainResult
 from tests.conftest import PACKAGED, ROOT, Python

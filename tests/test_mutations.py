@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mutations, soak
-from benchmarks.mutations import READERS, Reader
+from benchmarks.hostile import READERS, Reader
 from jaxdigits.errors import DataError
 
-QUICK = {"pages": 20, "commands": 20, "flags": 60}
+QUICK = {"joint": 40, "pages": 20, "commands": 20, "flags": 60}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -53,7 +53,7 @@ def test_what_must_not_happen_is_seen(monkeypatch: pytest.MonkeyPatch, wrong, ex
 
 
 def test_the_same_seed_gives_the_same_inputs():
-    for name in ("idx", "cache", "config", "model", "flags"):
+    for name in ("idx", "cache", "config", "model", "checkpoint", "flags"):
         inputs = [list(READERS[name].inputs(30, seed)) for seed in (1, 1, 2)]
         assert inputs[0] == inputs[1] != inputs[2]
         assert len(inputs[0]) == 30

@@ -10,11 +10,14 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from jaxdigits import train
 from jaxdigits.checkpoint import load_model
 from jaxdigits.dataset import Split
+from jaxdigits.last_snapshot import LAST_FILE, LAST_FOLDER
+from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 
 from .cached import install
 from .conftest import PACKAGED, ROOT
@@ -87,6 +90,48 @@ def test_a_signal_to_one_process_ends_both_and_one_goes_on(tmp_path):
     assert result.summary["ended"] == "finished"
     assert [line["epoch"] for line in result.history] == [*range(1, 301)]
     assert result.summary["processes"] == 1
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_nothing_that_was_saved(tmp_path):
+    flags = ("--data-dir", small_set(tmp_path), "--epochs", 40, "--batch-size", 16, "--checkpoint-seconds", 0)
+    for status, _, err in ends(*together(tmp_path, *flags, "--run-dir", "whole")):
+        assert (status, err) == (0, "")
+    both = together(tmp_path, *flags, "--run-dir", "killed")
+    saved = tmp_path / "killed" / LAST_FOLDER
+    deadline = time.monotonic() + 60
+    while not (saved.exists() and any(path.name.isdecimal() for path in saved.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    both[1].kill()
+    (status, _, err), _ = ends(*both)
+    assert status in (4, -signal.SIGABRT)
+    assert err.count("\n") == 1
+    assert not (tmp_path / "killed" / SUMMARY_FILE).exists()
+    assert {path.name for path in (tmp_path / "killed").iterdir()} >= {LAST_FOLDER, CONFIG_FILE}
+    shutil.copytree(tmp_path / "killed", tmp_path / "alone")
+    for status, _, err in ends(*together(tmp_path, "--resume", "killed")):
+        assert (status, err) == (0, "")
+    alone = train(resume=str(tmp_path / "alone"), devices=1)
+    assert (alone.run_dir / LAST_FILE).exists()
+    assert not (alone.run_dir / LAST_FOLDER).exists()
+    assert (alone.summary["ended"], alone.summary["steps"]) == ("finished", 40 * 13)
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    jax.tree.map(np.testing.assert_array_equal, killed, whole)
+
+
+def test_a_run_folder_that_not_all_processes_see_is_refused(tmp_path):
+    folders = [tmp_path / "here", tmp_path / "there"]
+    for folder in folders:
+        folder.mkdir()
+    flags = ("--smoke", "--data-dir", PACKAGED, "--run-dir", "run", "--coordinator")
+    flags += (f"127.0.0.1:{free_port()}", "--processes", 2, "--process-id")
+    for status, _, err in ends(*(command(folder, *flags, i) for i, folder in enumerate(folders))):
+        assert status == 2
+        assert err.splitlines() == [
+            "jaxdigits: process 1 does not see the run folder run; give a --run-dir on a file system that "
+            "all processes share"
+        ]
 
 
 @pytest.mark.slow

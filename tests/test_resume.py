@@ -21,11 +21,12 @@ from jaxdigits.checkpoint import MODEL_FILE, load_model
 from jaxdigits.config import resolve, to_json
 from jaxdigits.executor import Executor
 from jaxdigits.interrupts import Interrupted, Watch
+from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
 from jaxdigits.loop import Progress
 from jaxdigits.plots import Figures
 from jaxdigits.plotter import Plotter
-from jaxdigits.runs import BEST_FILE, LAST_FILE
+from jaxdigits.runs import BEST_FILE
 from jaxdigits.training import TrainResult
 
 from .conftest import ROOT

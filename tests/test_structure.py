@@ -23,8 +23,8 @@ LAYERS = (
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
-    {"dataset", "ink", "grey"},
-    {"executor", "evaluate", "image", "splits", "candidates", "page"},
+    {"dataset", "ink", "grey", "joint_snapshot"},
+    {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page"},
     {"worker"},
     {"loader"},
     {"runs", "recognizer", "programs", "profiling"},

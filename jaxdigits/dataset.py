@@ -2,44 +2,32 @@
 
 The first `load` of a set has its records prepared in this user's cache (`records`) and decodes them, once,
 to one plain file a split; a later start reads these alone, verified, and never imports TFDS: whole, or, of
-several processes that train together, as `Rows` of which each reads what it needs. A folder of
-IDX files (`idx`) is read as it is. Which batch goes to which device, and what is done to its pixels, is
-left to the training.
+several processes that train together, as `Rows` of which each reads what it needs. A folder of IDX files
+(`idx`) is read as it is, or for several processes decoded to such files as well. Which sets there are is left
+to `names`; which batch goes to which device, and what is done to its pixels, to the training.
 """
 
 import dataclasses
-import difflib
+import functools
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from jaxdigits import cache, records
-from jaxdigits.errors import DataError, StorageError, UsageError
-from jaxdigits.idx import SIDE, conventional, read_folder
+from jaxdigits import cache, names, records
+from jaxdigits.errors import DataError, StorageError, UsageError, printable
+from jaxdigits.idx import SIDE, conventional, folder_sum, read_folder
 from jaxdigits.rows import Rows, row_sums
 from jaxdigits.storage import cache_root, private_folder, write_json
 
 __all__ = ["NAMES", "Dataset", "Split", "batches", "load", "tfds_source"]
 
-# EMNIST's official mappings; TFDS gives numbers only. Upper and lower case are merged where they look alike.
-_MERGED = digits + ascii_uppercase + "abdefghnqrt"
-_ALPHABETS = {
-    "mnist": digits,
-    "emnist/balanced": _MERGED,
-    "emnist/byclass": digits + ascii_uppercase + ascii_lowercase,
-    "emnist/bymerge": _MERGED,
-    "emnist/digits": digits,
-    "emnist/letters": ascii_uppercase,
-    "emnist/mnist": digits,
-}
-
-NAMES = ("mnist", "fashion_mnist", "kmnist", *(name for name in _ALPHABETS if "/" in name))
+NAMES = names.NAMES
 """The data sets that `load` prepares by itself."""
 
 
@@ -60,8 +48,12 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
-    recorded: str | None = None
-    """The SHA-256 that the cache has of the training split: of its images, and then of its labels."""
+    recorded: str
+    """The SHA-256 of the training split: of its images, and then of its labels, as the cache has it."""
+
+
+_Examples = Iterable[Iterable[tuple[np.ndarray, np.ndarray]]]
+"""Images and labels, in as many parts as there may be, of the training and then of the test split."""
 
 
 def _to_stderr(line: str) -> None:
@@ -83,10 +75,11 @@ def load(
       data_dir: a folder with the set's four IDX files, or your own in the same form, each plain or
         gzipped: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`,
         `t10k-labels-idx1-ubyte`. They are read directly, in about 0.3 s, in the order they have, and
-        nothing is cached. Without it, the examples are TFDS's, in TFDS's order, from the cache.
-      on_disk: leaves the images of a set from the cache on disk, as `Rows`, each of which is read and
-        verified when it is needed. The files of a folder are read whole all the same, since gzip cannot be
-        read in part.
+        nothing is cached but for `on_disk`. Without it, the examples are TFDS's, in TFDS's order, from the
+        cache.
+      on_disk: leaves the images on disk, as `Rows`, each of which is read and verified when it is needed.
+        Since gzip cannot be read in part, the files of a folder are decoded into the cache, once; there
+        they are found again by the SHA-256 of what they hold.
       say: takes a line for the user when something is prepared or mended.
 
     Returns:
@@ -98,19 +91,18 @@ def load(
       DataError: a file is missing, damaged or of the wrong form, or cannot be downloaded.
       StorageError: the cache cannot be written.
     """
-    if data_dir is not None:
-        classes = _class_names(name)
-        folder = Path(os.path.expanduser(data_dir))  # noqa: PTH111 (which raises for an unknown user)
-        train, test = read_folder(name, folder, len(classes))
-        return Dataset(name, Split(*train), Split(*test), classes)
-    _check_preparable(name)
-    arrays = _place(name, "arrays")
-    for _ in range(3):  # another process may be replacing the same folder
-        if dataset := _read_arrays(name, arrays, on_disk=on_disk):
-            return dataset
-        source = _ensure_records(name, say, for_arrays=True)
-        cache.install(arrays, lambda new, source=source: _decode(name, source, new))
-    raise StorageError(f"{arrays} does not keep what is written to it; set JAXDIGITS_CACHE to another folder")
+    if data_dir is None:
+        names.check_preparable(name)
+        arrays = _place(name, "arrays")
+        return _cached(name, arrays, lambda: _examples_of_records(name, say), on_disk=on_disk)
+    folder = Path(os.path.expanduser(data_dir))  # noqa: PTH111 (which raises for an unknown user)
+    classes = names.class_names(name)
+    if on_disk:
+        return _cached_folder(name, folder, len(classes), say)
+    train, test = (Split(*pair) for pair in read_folder(name, folder, len(classes)))
+    recorded = hashlib.sha256(train.images.data)
+    recorded.update(train.labels.data)
+    return Dataset(name, train, test, classes, recorded.hexdigest())
 
 
 def tfds_source(name: str = "mnist", split: str = "train", *, say: Callable[[str], None] = _to_stderr) -> Any:
@@ -131,7 +123,7 @@ def tfds_source(name: str = "mnist", split: str = "train", *, say: Callable[[str
       DataError: the data set's files cannot be had.
       StorageError: the cache cannot be written.
     """
-    _check_preparable(name)
+    names.check_preparable(name)
     folder = _ensure_records(name, say)
     try:
         return records.open_split(name, split, folder)
@@ -194,42 +186,7 @@ def _gather(source: Any, index: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-# What the labels mean.
-
-
-def _check_preparable(name: str) -> None:
-    """Raises the right error where `load` cannot prepare `name` by itself."""
-    if name not in NAMES:
-        _class_names(name)
-        raise DataError(
-            f"TFDS prepares {name} only with TensorFlow: choose one of {', '.join(NAMES)}, "
-            "or give the folder of its IDX files with --data-dir (data_dir=)"
-        )
-
-
-def _class_names(name: str) -> tuple[str, ...]:
-    """What the labels 0, 1, ... mean: EMNIST's mapping, or TFDS's specification of the set."""
-    if name in _ALPHABETS:
-        return tuple(_ALPHABETS[name])
-    near = [known for known in NAMES if known.startswith(f"{name}/")]
-    try:
-        if near:
-            raise LookupError(name)
-        classes = records.classes(name)
-    except LookupError as error:
-        near = near or difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.0)
-        raise UsageError(
-            f"unknown data set {name[:80]!r}: did you mean {near[0]!r}? jaxdigits.dataset.NAMES lists them: "
-            f"{', '.join(NAMES)}"
-        ) from error
-    if classes is None:
-        raise UsageError(
-            f"expected a classification set of 28x28x1 images, found {name}; such are {', '.join(NAMES)}"
-        )
-    return classes
-
-
-# The cache: TFDS's records, and the arrays decoded from them.
+# The cache: TFDS's records, and the arrays decoded from them or from a folder's files.
 
 
 def _place(name: str, kind: str) -> Path:
@@ -243,37 +200,78 @@ def _ensure_records(name: str, say: Callable[[str], None], *, for_arrays: bool =
     whole = cache.intact(folder)
     if whole and not for_arrays:
         return folder
-    if os.path.lexists(folder) or os.path.lexists(arrays):
-        say(f"The cache of {name} in {folder.parent} is damaged or incomplete: preparing it again ...")
-    else:
-        origin = "the packaged files (once, about 8 s)" if name == "mnist" else "TFDS's download (once)"
-        say(f"Preparing {name} from {origin} ...")
+    origin = "the packaged files (once, about 8 s)" if name == "mnist" else "TFDS's download (once)"
+    _announce(name, origin, say, folder, arrays)
     if not whole:
         cache.install(folder, lambda new: records.prepare(name, new))
     return folder
 
 
-def _decode(name: str, source: Path, folder: Path) -> None:
-    """Writes the examples of both splits, in TFDS's order, and the class names as plain files.
+def _announce(name: str, origin: str, say: Callable[[str], None], *folders: Path) -> None:
+    """Says that these folders of the cache are prepared, or that they are prepared again, and why."""
+    if any(map(os.path.lexists, folders)):
+        say(f"The cache of {name} in {folders[0].parent} is damaged or incomplete: preparing it again ...")
+    else:
+        say(f"Preparing {name} from {origin} ...")
+
+
+def _examples_of_records(name: str, say: Callable[[str], None]) -> _Examples:
+    """TFDS's examples, in TFDS's order, from records that are whole by then."""
+    folder = _ensure_records(name, say, for_arrays=True)
+
+    def read(split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches(records.open_split(name, split, folder), 1000):
+            yield conventional(name, batch["image"], batch["label"])
+
+    return map(read, ("train", "test"))
+
+
+def _cached(name: str, arrays: Path, examples: Callable[[], _Examples], *, on_disk: bool) -> Dataset:
+    """The data set that lies in this folder of the cache, written from the examples if it must be."""
+    for _ in range(3):  # another process may be replacing the same folder
+        if dataset := _read_arrays(name, arrays, on_disk=on_disk):
+            return dataset
+        cache.install(arrays, functools.partial(_write_arrays, name, examples()))
+    raise StorageError(f"{arrays} does not keep what is written to it; set JAXDIGITS_CACHE to another folder")
+
+
+def _cached_folder(name: str, folder: Path, classes: int, say: Callable[[str], None]) -> Dataset:
+    """The data set that lies in a folder of IDX files, read from a copy in the cache, images on disk."""
+    key = folder_sum(name, folder)
+    arrays = _place(f"{name}-folder-{key[:16]}", "arrays")
+
+    def examples() -> _Examples:
+        _announce(name, f"{printable(str(folder))} (once)", say, arrays)
+        pairs = read_folder(name, folder, classes)
+        if folder_sum(name, folder) != key:  # the copy would be found again under the sum of other files
+            raise DataError(
+                f"{folder}: expected files at rest, found them changed while being read; start again"
+            )
+        return [[pair] for pair in pairs]
+
+    return _cached(name, arrays, examples, on_disk=True)
+
+
+def _write_arrays(name: str, examples: _Examples, folder: Path) -> None:
+    """Writes the examples of both splits, in their order, and the class names as plain files.
 
     Beside each split lie the checksums of its images one by one, and of all of its labels.
     """
-    for split in ("train", "test"):
-        parts, sums = [], []
+    for split, parts in zip(("train", "test"), examples, strict=True):
+        all_labels, sums = [], []
         with (folder / f"{split}.u8").open("wb") as file:  # n * 784 bytes of pixels, then n labels
-            for batch in batches(records.open_split(name, split, source), 1000):
-                images, labels = conventional(name, batch["image"], batch["label"])
+            for images, labels in parts:
                 file.write(images.data)
-                parts.append(labels)
+                all_labels.append(labels)
                 sums.append(row_sums(images))
-            labels = np.concatenate(parts)
+            labels = np.concatenate(all_labels)
             file.write(labels.data)
         (folder / f"{split}.sums").write_bytes(np.concatenate([*sums, row_sums(labels[None])]).data)
-    write_json(folder / "classes.json", _class_names(name))
+    write_json(folder / "classes.json", names.class_names(name))
 
 
 def _read_arrays(name: str, folder: Path, *, on_disk: bool) -> Dataset | None:
-    """What `_decode` wrote, or None where any of it is missing or damaged."""
+    """What `_write_arrays` wrote, or None where any of it is missing or damaged."""
     try:
         recorded = cache.recorded(folder)
         kind = "sums" if on_disk else "u8"
@@ -294,7 +292,7 @@ def _read_arrays(name: str, folder: Path, *, on_disk: bool) -> Dataset | None:
             return Split(images, labels)
 
         classes = tuple(json.loads(files["classes.json"].tobytes()))
-        known = tuple(_ALPHABETS.get(name, classes))
+        known = tuple(names.ALPHABETS.get(name, classes))
         if classes != known or not all(isinstance(word, str) and word.isprintable() for word in classes):
             raise ValueError("classes.json")
         return Dataset(name, split("train"), split("test"), classes, recorded["train.u8"][1])

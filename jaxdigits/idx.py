@@ -6,6 +6,7 @@ sets there are, and what their labels mean, is left to `dataset`.
 """
 
 import gzip
+import hashlib
 import math
 import struct
 import zlib
@@ -15,8 +16,9 @@ from typing import IO
 import numpy as np
 
 from jaxdigits.errors import DataError
+from jaxdigits.storage import sha256
 
-__all__ = ["SIDE", "conventional", "file_names", "read_folder", "read_pair"]
+__all__ = ["SIDE", "conventional", "file_names", "folder_sum", "read_folder", "read_pair"]
 
 SIDE = 28
 """Pixels, of every image."""
@@ -52,7 +54,7 @@ def read_folder(name: str, folder: Path, classes: int) -> list[tuple[np.ndarray,
     Raises:
       DataError: a file is missing, damaged or of the wrong form.
     """
-    paths = [_find(folder, *names) for names in zip(file_names("mnist"), file_names(name), strict=True)]
+    paths = _find_all(name, folder)
     pairs = []
     for images_path, labels_path in (paths[:2], paths[2:]):
         images, labels = read_pair(images_path, labels_path)
@@ -66,6 +68,21 @@ def read_folder(name: str, folder: Path, classes: int) -> list[tuple[np.ndarray,
     return pairs
 
 
+def folder_sum(name: str, folder: Path) -> str:
+    """A SHA-256 over the four files that `read_folder` reads, as they are, in hexadecimal.
+
+    Raises:
+      DataError: a file is missing or cannot be read.
+    """
+    sums = hashlib.sha256()
+    for path in _find_all(name, folder):
+        try:
+            sums.update(sha256(path).encode())
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return sums.hexdigest()
+
+
 def conventional(name: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sets EMNIST's images upright and makes its letters count from 0; leaves all other sets alone."""
     if name.startswith("emnist/"):
@@ -73,6 +90,11 @@ def conventional(name: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.
     if name == "emnist/letters":
         labels = labels - np.uint8(1)
     return images, labels
+
+
+def _find_all(name: str, folder: Path) -> list[Path]:
+    """The four files of a data set, under MNIST's names or its own."""
+    return [_find(folder, *names) for names in zip(file_names("mnist"), file_names(name), strict=True)]
 
 
 def _find(folder: Path, *names: str) -> Path:
@@ -111,7 +133,11 @@ def read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndar
             path = images_path
             return _body(image_stream, images_path, n * SIDE * SIDE).reshape(n, SIDE, SIDE), labels
     except (OSError, EOFError, zlib.error) as error:
-        raise _wrong(path, "an IDX file, plain or gzipped", f"{type(error).__name__}: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return _wrong(path, "an IDX file, plain or gzipped", f"{type(error).__name__}: {error}")
 
 
 def _wrong(path: Path, expected: str, found: str) -> DataError:

@@ -101,15 +101,13 @@ def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(np.asarray(array), replicated(mesh))
     n, shares = len(array), mesh.size
-    rows = math.ceil(n / shares) * shares
+    rows = math.ceil(n / shares)
 
     def share(index: Any) -> np.ndarray:
-        part = np.asarray(array[index[0]])
-        lacking = rows // shares - len(part)
-        return np.pad(part, ((0, lacking), *[(0, 0)] * (array.ndim - 1)))
+        return _filled_up(np.asarray(array[index[0]]), rows)
 
-    sharding = NamedSharding(mesh, P(("data", "model")))
-    divided = jax.make_array_from_callback((rows, *array.shape[1:]), sharding, share, dtype=array.dtype)
+    shape, sharding = (rows * shares, *array.shape[1:]), NamedSharding(mesh, P(("data", "model")))
+    divided = jax.make_array_from_callback(shape, sharding, share, dtype=array.dtype)
     return jax.jit(lambda rows: rows[:n], out_shardings=replicated(mesh))(divided)
 
 
@@ -120,10 +118,15 @@ def own_rows(sharding: NamedSharding, array: np.ndarray, rows: int) -> np.ndarra
     others are zeros as well.
     """
     if isinstance(array, np.ndarray):
-        lacking = rows - len(array)
-        return np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) if lacking else array
+        return _filled_up(array, rows)
     filled = np.zeros((rows, *array.shape[1:]), array.dtype)
     for index in sharding.addressable_devices_indices_map(filled.shape).values():
         begin, end, _ = (index[0] if index else slice(None)).indices(len(array))
         filled[begin:end] = np.asarray(array[begin:end])
     return filled
+
+
+def _filled_up(array: np.ndarray, rows: int) -> np.ndarray:
+    """An array of so many rows, of which zeros make up those that are lacking."""
+    lacking = rows - len(array)
+    return np.pad(array, ((0, lacking), *[(0, 0)] * (array.ndim - 1))) if lacking else array

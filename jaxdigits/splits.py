@@ -1,8 +1,8 @@
 """The images of a run: what it trains on, what it holds out, what it tests on.
 
-In one process they are in memory. Of several, each leaves those of the cache on disk (`rows.Rows`) and reads
-the ones that it brings to its devices, and the few that all need: some two thousand for whitening, and the
-digits that images of no digit are made from.
+In one process they are in memory. Of several, each leaves them on disk (`rows.Rows`) and reads those that it
+brings to its devices, and the few that all need: some two thousand for whitening, and the digits that images
+of no digit are made from.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Splits:
       test: read once, at the end.
       class_names: a name for each class.
       origin: what the images to train on were chosen and made from, and how, as JSON values; the SHA-256 of
-        the cache's training split is among them, or None.
+        the whole training split is among them.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Splits:
     validation: Split | None
     test: Split
     class_names: tuple[str, ...]
-    origin: tuple[str | int | None, ...]
+    origin: tuple[str | int, ...]
 
     @property
     def taught(self) -> int:
@@ -60,14 +60,11 @@ class Splits:
     def digest(self) -> str:
         """A SHA-256, in hexadecimal, that differs where what is trained on does.
 
-        It follows from the checksum that the cache has of its training split, so that no process need read
-        all of it, or from the images and labels themselves where there is none; and from what was made.
+        It follows from the checksum of the whole training split, which is known without reading all of it
+        where that is on disk, and from what was made.
         """
         digest = hashlib.sha256(json.dumps(self.origin).encode())
         digest.update(np.ascontiguousarray(self.non_digits).data)
-        if None in self.origin:
-            for array in self.train:
-                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def resident(self, mesh: Mesh) -> tuple[jax.Array, jax.Array]:

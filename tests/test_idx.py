@@ -78,9 +78,10 @@ def memory_of(action: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("claimed", [6, 4000, 2**32 - 1])
-def test_false_header_costs_no_memory(tmp_path: Path, zipped: bool, claimed: int):
+def test_false_header_costs_no_memory(tmp_path: Path, zipped: bool, claimed: int, on_disk: bool):
     write_idx(tmp_path, small(), zipped=zipped)
     for stem, tail in zip(STEMS[:2], (struct.pack(">2I", 28, 28), b""), strict=True):
         content = struct.pack(">4BI", 0, 0, 8, 1 + len(tail) // 4, claimed) + tail + bytes(500)
@@ -88,7 +89,7 @@ def test_false_header_costs_no_memory(tmp_path: Path, zipped: bool, claimed: int
 
     def read() -> None:
         with pytest.raises(DataError, match=r"train-(images|labels)") as caught:
-            dataset.load(data_dir=tmp_path, say=silent)
+            dataset.load(data_dir=tmp_path, on_disk=on_disk, say=lambda _: None)
         one_line(caught)
 
     assert memory_of(read) < 5e6
@@ -120,10 +121,13 @@ def test_gzip_that_promises_more_than_it_may_is_not_read(tmp_path: Path):
     assert memory_of(read) < 5e6
 
 
-def test_files_that_do_not_fit(tmp_path: Path):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_files_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool):
+    monkeypatch.setenv("JAXDIGITS_CACHE", str(tmp_path / "cache"))
+
     def refused(*expected: str) -> None:
         with pytest.raises(DataError) as caught:
-            dataset.load(data_dir=tmp_path, say=silent)
+            dataset.load(data_dir=tmp_path, on_disk=on_disk, say=lambda _: None)
         for part in expected:
             assert part in one_line(caught)
 
@@ -140,7 +144,8 @@ def test_files_that_do_not_fit(tmp_path: Path):
     write_idx(tmp_path, [arrays[0][:0], arrays[1][:0], *arrays[2:]])
     refused(STEMS[0], "n at least 1")
     with pytest.raises(DataError):
-        dataset.load(data_dir=tmp_path / "nowhere")
+        dataset.load(data_dir=tmp_path / "nowhere", on_disk=on_disk)
+    assert not list(tmp_path.glob("cache/datasets/*"))
 
 
 def test_emnist_comes_upright_and_named(tmp_path: Path):

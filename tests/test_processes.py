@@ -15,12 +15,13 @@ import pytest
 
 from jaxdigits import train
 from jaxdigits.checkpoint import load_model
-from jaxdigits.dataset import Split
+from jaxdigits.dataset import Split, load
 from jaxdigits.last_snapshot import LAST_FILE, LAST_FOLDER
 from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 
 from .cached import install
 from .conftest import PACKAGED, ROOT
+from .idx_files import write_idx
 from .test_mesh import SIMULATED, assert_same, free_port
 from .test_training import small_set
 
@@ -50,13 +51,19 @@ def ends(*processes):
     return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
 
 
+def prepared(folder):
+    """A folder of digits that processes find in the cache of this session."""
+    load(data_dir=folder, on_disk=True, say=lambda _: None)
+    return folder
+
+
 def weights(folder):
     paths = jax.tree_util.tree_leaves_with_path(load_model(folder).params)
     return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
 
 
 def test_two_processes_leave_what_one_leaves(tmp_path, tiny_run):
-    flags = ("--smoke", "--data-dir", PACKAGED, "--run-dir", "two", "--profile", "trace")
+    flags = ("--smoke", "--data-dir", prepared(PACKAGED), "--run-dir", "two", "--profile", "trace")
     first, second = ends(*together(tmp_path, *flags))
     assert first[::2] == (0, "")
     assert second == (0, "", "")
@@ -73,7 +80,8 @@ def test_two_processes_leave_what_one_leaves(tmp_path, tiny_run):
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_ends_both_and_one_goes_on(tmp_path):
-    flags = ("--data-dir", small_set(tmp_path), "--epochs", 300, "--batch-size", 16, "--run-dir", "run")
+    digits = prepared(small_set(tmp_path))
+    flags = ("--data-dir", digits, "--epochs", 300, "--batch-size", 16, "--run-dir", "run")
     both = together(tmp_path, *flags)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
@@ -94,7 +102,16 @@ def test_a_signal_to_one_process_ends_both_and_one_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_costs_nothing_that_was_saved(tmp_path):
-    flags = ("--data-dir", small_set(tmp_path), "--epochs", 40, "--batch-size", 16, "--checkpoint-seconds", 0)
+    flags = (
+        "--data-dir",
+        prepared(small_set(tmp_path)),
+        "--epochs",
+        40,
+        "--batch-size",
+        16,
+        "--checkpoint-seconds",
+        0,
+    )
     for status, _, err in ends(*together(tmp_path, *flags, "--run-dir", "whole")):
         assert (status, err) == (0, "")
     both = together(tmp_path, *flags, "--run-dir", "killed")
@@ -124,7 +141,7 @@ def test_a_run_folder_that_not_all_processes_see_is_refused(tmp_path):
     folders = [tmp_path / "here", tmp_path / "there"]
     for folder in folders:
         folder.mkdir()
-    flags = ("--smoke", "--data-dir", PACKAGED, "--run-dir", "run", "--coordinator")
+    flags = ("--smoke", "--data-dir", prepared(PACKAGED), "--run-dir", "run", "--coordinator")
     flags += (f"127.0.0.1:{free_port()}", "--processes", 2, "--process-id")
     for status, _, err in ends(*(command(folder, *flags, i) for i, folder in enumerate(folders))):
         assert status == 2
@@ -136,7 +153,7 @@ def test_a_run_folder_that_not_all_processes_see_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_one_process_began_goes_on_in_two(tmp_path):
-    flags = ("--data-dir", small_set(tmp_path), "--batch-size", 16, "--checkpoint-seconds", 0)
+    flags = ("--data-dir", prepared(small_set(tmp_path)), "--batch-size", 16, "--checkpoint-seconds", 0)
     [(status, _, err)] = ends(command(tmp_path, *flags, "--run-dir", "run", "--devices", 4, devices=4))
     assert status == 0, err
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
@@ -147,9 +164,15 @@ def test_a_run_that_one_process_began_goes_on_in_two(tmp_path):
     assert_same(weights(tmp_path / "run"), weights(alone.run_dir))
 
 
-def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch):
-    install(monkeypatch, tmp_path / "cache", mnist.train, Split(*(a[:300] for a in mnist.test)))
+@pytest.mark.parametrize("where", ["cache", pytest.param("folder", marks=pytest.mark.slow)])
+def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch, where):
     fields: dict[str, Any] = {"validation": 1000, "non_digits": 10, "max_updates": 3, "hidden": 16}
+    test = Split(*(a[:300] for a in mnist.test))
+    if where == "cache":
+        install(monkeypatch, tmp_path / "cache", mnist.train, test)
+    else:
+        write_idx(tmp_path, [array.squeeze() for array in (*mnist.train, *test)])
+        fields["data_dir"] = str(prepared(tmp_path))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
     flags += ["--channels", 4, 8, "--run-dir", "two"]
     several = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2, "--process-id")

@@ -16,6 +16,7 @@ import pytest
 from jaxdigits import dataset, records
 from jaxdigits.errors import DataError
 from jaxdigits.idx import file_names
+from jaxdigits.names import class_names
 
 from .idx_files import STEMS, one_line, silent, small, write_idx
 
@@ -132,7 +133,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("name", "classes"), [("balanced", 47), ("bymerge", 47), ("byclass", 62), ("digits", 10)]
 )
 def test_emnist_has_as_many_names_as_tfds_classes(name: str, classes: int):
-    names = dataset._class_names(f"emnist/{name}")
+    names = class_names(f"emnist/{name}")
     assert len(set(names)) == len(names) == classes
     with records._quiet_tfds():
         info = records._builder(f"emnist/{name}", Path("nowhere")).info

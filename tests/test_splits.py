@@ -15,13 +15,34 @@ from jaxdigits.rows import Rows
 from jaxdigits.splits import Splits, load_splits
 
 from .cached import install
-from .idx_files import one_line, silent
+from .idx_files import one_line, silent, write_idx
 
 
 @pytest.fixture
-def arrays(mnist: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    train, test = Split(*(a[:3000] for a in mnist.train)), Split(*(a[:1200] for a in mnist.test))
-    return install(monkeypatch, tmp_path, train, test)
+def digits(mnist: dataset.Dataset) -> tuple[Split, Split]:
+    return Split(*(a[:3000] for a in mnist.train)), Split(*(a[:1200] for a in mnist.test))
+
+
+@pytest.fixture
+def arrays(digits: tuple[Split, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return install(monkeypatch, tmp_path, *digits)
+
+
+@pytest.fixture(params=["cache", "folder"])
+def source(
+    request: pytest.FixtureRequest,
+    digits: tuple[Split, Split],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """Says where the digits come from: the cache alone, or a folder that it has a copy of."""
+    if request.param == "cache":
+        install(monkeypatch, tmp_path, *digits)
+        return {}
+    monkeypatch.setenv("JAXDIGITS_CACHE", str(tmp_path / "cache"))
+    write_idx(tmp_path, [array.squeeze() for split in digits for array in split], zipped=True)
+    dataset.load(data_dir=tmp_path, on_disk=True, say=lambda _: None)
+    return {"data_dir": str(tmp_path)}
 
 
 def splits(processes: int, preset: config.Preset = "fast", **fields) -> Splits:
@@ -38,10 +59,9 @@ CHOICES = [
 ]
 
 
-@pytest.mark.usefixtures("arrays")
 @pytest.mark.parametrize("fields", CHOICES)
-def test_on_disk_they_are_what_they_are_in_memory(fields):
-    one, several = splits(1, **fields), splits(2, **fields)
+def test_on_disk_they_are_what_they_are_in_memory(source, fields):
+    one, several = (splits(processes, **fields | source) for processes in (1, 2))
     assert isinstance(one.train.images, np.ndarray)
     assert one.digest == several.digest
     assert one.taught == several.taught

@@ -17,12 +17,13 @@ EACH = pytest.mark.parametrize("module", MODULES)
 # Each module imports only from rows above its own.
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
-    {"storage", "fields", "decode", "idx", "lock", "runtime_log", "distributed"},
-    {"rows"},
+    {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
+    {"rows", "idx"},
     {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
+    {"names"},
     {"dataset", "ink", "grey", "joint_snapshot"},
     {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page"},
     {"worker"},

@@ -19,6 +19,8 @@ from jaxtyping import Array, Float, UInt8
 
 __all__ = ["random_affine", "random_damage", "random_ink"]
 
+_BOX = 20  # pixels: MNIST's digits are as high, or as wide
+_STROKE = 64  # of 255: what is brighter is ink
 _KNOTS = 5  # of a bend: about one to each part of a digit that can lean on its own
 
 
@@ -31,6 +33,7 @@ def random_affine(
     max_shear: float,
     max_slant: float = 0.0,
     max_bend: float = 0.0,
+    stretch: float = 0.0,
     strength: float | Array = 1.0,
 ) -> Float[Array, "batch side side 1"]:
     """Maps each image by its own random affinity; what comes from outside the picture is 0.
@@ -46,6 +49,7 @@ def random_affine(
       max_bend: each row, and each column, slides by up to so many pixels more, neighbours alike: an
         elastic distortion (Simard et al. 2003, "Best practices for convolutional neural networks") that
         is the sum of one along each axis.
+      stretch: probability that the digit gets another aspect: see `_stretched`.
       strength: a factor from 0 to 1 on all of these.
     """
     batch, side = images.shape[:2]
@@ -63,9 +67,29 @@ def random_affine(
     x = _slide(x, down.swapaxes(1, 2), (max_shear + max_slant) * (side - 1) / 2 + max_bend, axis=2)
     x = _slide(x, across, max_shear * (side - 1) / 2 + max_bend, axis=1)
     here, source = middle[:, None], middle[None, :]
-    rows = _hat((1 + max_scale * uniform[0]) * here + max_shift * uniform[1] - source)
-    columns = _hat((1 + max_scale * uniform[2]) * source + max_shift * uniform[3] - here)
+    high, wide = _stretched(jax.random.fold_in(key, 2), x, stretch * strength) if stretch else (1.0, 1.0)
+    rows = _hat((1 + max_scale * uniform[0]) / high * here + max_shift * uniform[1] - source)
+    columns = _hat((1 + max_scale * uniform[2]) / wide * source + max_shift * uniform[3] - here)
     return (rows @ (x @ columns))[..., None]
+
+
+def _stretched(
+    key: jax.Array, x: Float[Array, "batch side side"], share: float | Array
+) -> tuple[Float[Array, "batch 1 1"], Float[Array, "batch 1 1"]]:
+    """By how much to enlarge the height and the width of each image, so that a share has another aspect.
+
+    Half of those fill a square box, as where every digit was cut out and scaled to it, whatever its aspect;
+    the others get anything from a little more than half of their width to that, or to half as much again.
+    """
+    uniform = jax.random.uniform(key, (3, len(x)))
+    width = jnp.clip((x.max(axis=1) > _STROKE).sum(axis=1), 2, _BOX)
+    full = jnp.log(_BOX / width)
+    least, most = math.log(0.55), jnp.maximum(full, math.log(1.5))
+    chosen = jnp.where(uniform[0] < 0.5, full, least + uniform[1] * (most - least))
+    wide = jnp.where(uniform[2] < share, jnp.exp(chosen), 1.0)
+    room = jnp.minimum(1.0, _BOX / (width * wide))  # a digit that would be wider than the box is flatter
+    high, wide = jnp.where(wide > 1, room, 1.0), wide * jnp.where(wide > 1, room, 1.0)
+    return high[:, None, None], wide[:, None, None]
 
 
 def _slide(x: Float[Array, "batch side side"], distance: Array, most: float, axis: int) -> Array:

@@ -42,6 +42,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_shear": (0, 0.9),
     "max_slant": (0, 0.9),
     "max_bend": (0, 14),
+    "stretch": (0, 1),
+    "hands": (0, 1),
     "ink": (0, 1),
     "damage": (0, 1),
     "calming": (0, 1),
@@ -81,6 +83,10 @@ class TrainConfig:
     """Augmentation: largest random slant of the rows alone, as of italics, in pixels per pixel."""
     max_bend: float = 0.0
     """Augmentation: largest random elastic distortion, in pixels."""
+    stretch: float = 0.0
+    """Augmentation: probability of another aspect, up to that of a digit that fills a square box."""
+    hands: float = 0.0
+    """Augmentation: probability of an upstroke on a 1, and of a bar through a 7."""
     ink: float = 0.0
     """Augmentation: probability of other strokes, of blur, of another contrast, each by itself."""
     damage: float = 0.0
@@ -226,10 +232,12 @@ PRESETS: dict[str, TrainConfig] = {
         max_shear=0.35,
         max_slant=0.15,
         max_bend=1.2,
+        stretch=0.2,
+        hands=0.3,
         ink=0.25,
         damage=0.12,
         calming=0.65,
-        non_digits=20_000,
+        non_digits=22_000,
         channels=(32, 64, 128),
         hidden=256,
     ),

@@ -1,7 +1,8 @@
 """Images of what is no digit, made for a network to learn to refuse.
 
-A third of them are digits undone: turned, mirrored, cut into quarters, laid over one another. The rest is
-drawn: letters, strokes and arcs at random, smooth noise at all scales, paper with hardly anything on it.
+More than a quarter of them are digits undone: turned, mirrored, cut into quarters, laid over one another. The
+rest is drawn: letters, strokes, arcs and outlines at random, smooth noise at all scales, paper with hardly
+anything on it.
 What they are worth for things that others find - printed letters, scribbles, doodles, photographs, clothes
 - `benchmarks.outliers` measures, with images of its own making.
 
@@ -55,7 +56,7 @@ def make_non_digits(
 
     rng = np.random.default_rng([seed, _STREAM])
     undone = (_turned, _quarters, _overlaid)
-    drawn = (_strokes, _arcs, _arcs, _letters, _letters, _clouds, _empty)
+    drawn = (_strokes, _arcs, _arcs, _outlines, _letters, _letters, _clouds, _empty)
     shares = np.diff(np.linspace(0, count, len(undone) + len(drawn) + 1).astype(int)).tolist()
     parts = [kind(digits, labels, shares.pop(), rng) for kind in undone]
     parts += [kind(shares.pop(), rng) for kind in drawn]
@@ -137,6 +138,36 @@ def _arcs(n: int, rng: np.random.Generator) -> Images:
             lines.append(np.stack([np.sin(angle), np.cos(angle)], axis=1) * radius + middle)
         image[:] = _drawn(lines, rng)
     return made
+
+
+def _outlines(n: int, rng: np.random.Generator) -> Images:
+    """In turn: polygons of three to five corners, ovals with something in them, spirals: no hand's 0."""
+    made = np.empty((n, _SIDE, _SIDE), np.uint8)
+    for index, image in enumerate(made):
+        radius = rng.uniform(0.6, 1, 2)
+        if index % 3 == 0:
+            corners = int(rng.integers(3, 6))
+            angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, corners + 1)
+            angle[1:-1] += rng.normal(0, 0.15, corners - 1)
+            lines = [np.stack([np.sin(angle), np.cos(angle)], axis=1) * radius]
+        elif index % 3 == 1:
+            lines = [_turns(1, 1) * radius]
+            for _ in range(rng.integers(2, 5)):
+                angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.35)
+                mark = reach * np.array([np.sin(angle), np.cos(angle)])
+                lines.append(rng.uniform(-0.3, 0.3, 2) + np.stack([-mark, mark]))
+        else:
+            lines = [
+                _turns(rng.uniform(1.8, 3.5), rng.uniform(0, 0.25)) @ np.diag(radius * rng.choice([-1, 1], 2))
+            ]
+        image[:] = _drawn(lines, rng)
+    return made
+
+
+def _turns(turns: float, end: float) -> Float[np.ndarray, "k 2"]:
+    """A circle of radius 1, or a spiral from there to the radius `end`."""
+    angle = 2 * np.pi * np.linspace(0, turns, 60)
+    return np.linspace(1, end, 60)[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
 def _letters(n: int, rng: np.random.Generator) -> Images:

@@ -89,7 +89,7 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
 
     Raises:
       DataError: the data set cannot be had, or is damaged.
-      UsageError: images of no digit are asked for, and the set is not one of digits.
+      UsageError: what only digits have is asked for, and the set is not one of digits.
     """
     several = jax.process_count() > 1
     data: Dataset = datasets.load(config.dataset, config.data_dir, on_disk=several, say=say)
@@ -104,17 +104,19 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
         order = np.random.default_rng(0).permutation(len(train_split.labels))
         kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
         train_split, validation = (Split(*(a[chosen] for a in train_split)) for chosen in (kept, held))
-    made = _non_digits(train_split, config, len(data.class_names))
+    for name in ("non_digits", "hands"):
+        if getattr(config, name) and len(data.class_names) != 10:
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs a data set of ten digits; {config.dataset} has "
+                f"{len(data.class_names)} classes"
+            )
+    made = _non_digits(train_split, config)
     origin = (data.recorded, len(train_split.labels), held_out, len(made), len(made) and config.seed)
     return Splits(data.name, train_split, made, validation, test, data.class_names, origin)
 
 
-def _non_digits(split: Split, config: TrainConfig, classes: int) -> np.ndarray:
+def _non_digits(split: Split, config: TrainConfig) -> np.ndarray:
     """Images of no digit, as many as there are to be."""
     if not config.non_digits:
         return np.empty((0, *split.images.shape[1:]), np.uint8)
-    if classes != 10:
-        raise UsageError(
-            f"--non-digits needs a data set of ten digits; {config.dataset} has {classes} classes"
-        )
     return make_non_digits(*split, config.non_digits, config.seed)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdigits.augment import random_affine, random_damage, random_ink
 from jaxdigits.config import TrainConfig
+from jaxdigits.hands import random_hand
 from jaxdigits.model import Network, Params
 
 __all__ = [
@@ -59,7 +60,7 @@ class Data(NamedTuple):
     key: jax.Array  # of the run's augmentation
 
 
-_MOVES = ("max_shift", "max_scale", "max_shear", "max_slant", "max_bend")
+_MOVES = ("max_shift", "max_scale", "max_shear", "max_slant", "max_bend", "stretch")
 
 Update = Callable[[TrainState, Data], TrainState]
 
@@ -100,16 +101,18 @@ def cross_entropy(
     return -(1 - smoothing) * picked - smoothing * log_probabilities.mean(axis=1)
 
 
-def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array, Array, Array], Array]:
+def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array, Array, Array, Array], Array]:
     """The variations of training images that a configuration asks for, over so many updates.
 
     Returns:
-      A function of a key, of images and of the number of updates made, to images.
+      A function of a key, of images, of their labels and of the number of updates made, to images.
     """
     moves = {name: getattr(config, name) for name in _MOVES}
 
-    def vary(key: jax.Array, images: Array, step: Array) -> Array:
+    def vary(key: jax.Array, images: Array, labels: Array, step: Array) -> Array:
         strength = 1 - config.calming * step / updates if config.calming else 1.0
+        if config.hands:
+            images = random_hand(jax.random.fold_in(key, 4), images, labels, share=config.hands * strength)
         if any(moves.values()):
             images = random_affine(key, images, **moves, strength=strength)
         if config.ink:
@@ -161,7 +164,8 @@ def make_update(
         labels = data.labels[chosen]  # beyond the last one, the last
         # What is drawn at random is drawn for the batch, and does not depend on how it is filled up.
         images = data.images[chosen[: config.batch_size]]
-        images = vary(jax.random.fold_in(data.key, state.step), images, state.step)
+        shown = labels[: config.batch_size]
+        images = vary(jax.random.fold_in(data.key, state.step), images, shown, state.step)
         if len(chosen) > config.batch_size:
             images = jnp.pad(images, ((0, len(chosen) - config.batch_size), (0, 0), (0, 0), (0, 0)))
         whole = _Part(images, labels, weights)

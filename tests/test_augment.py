@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdigits.augment import random_affine, random_damage, random_ink
+from jaxdigits.hands import random_hand
 
 STILL = {"max_shift": 0.0, "max_scale": 0.0, "max_shear": 0.0}
 
@@ -78,6 +79,48 @@ def test_a_bend_moves_strokes_by_no_more_than_its_limit(images):
     np.testing.assert_allclose(bent.sum((1, 2)), images.sum((1, 2), dtype=jnp.float32), rtol=0.05)
 
 
+def extents(images):
+    """The height and the width of each image's ink, [n, 2]."""
+    ink = np.asarray(images)[..., 0] > 64
+    return np.stack([ink.any(2).sum(1), ink.any(1).sum(1)], 1)
+
+
+def test_a_stretch_gives_digits_any_aspect_and_keeps_them_in_their_box(images):
+    many = jnp.tile(images, (16, 1, 1, 1))
+    before, same = extents(many), random_affine(jax.random.key(0), many, **STILL)
+    after = extents(random_affine(jax.random.key(0), many, **STILL, stretch=1.0))
+    assert after.max() <= 24
+    ratio = (after[:, 1] / after[:, 0]) / (before[:, 1] / before[:, 0])
+    assert np.quantile(ratio, 0.02) < 0.75
+    narrow = before[:, 1] < 10
+    assert np.median(after[narrow, 1]) >= 15
+    assert (np.abs(after[narrow, 0] - before[narrow, 0]) <= 2).all()
+    some = extents(random_affine(jax.random.key(0), many, **STILL, stretch=0.25))
+    assert 0.1 < (some != extents(same)).any(axis=1).mean() < 0.3
+
+
+@pytest.mark.parametrize(("digit", "change"), [(1, "wider"), (7, "barred"), (0, "same"), (4, "same")])
+def test_other_hands_write_ones_and_sevens_otherwise_and_nothing_else(mnist, digit, change):
+    images = mnist.test.images[mnist.test.labels == digit][:100]
+    labels = np.full(len(images), digit, np.int32)
+    drawn = np.asarray(random_hand(jax.random.key(0), images, labels, share=1.0))
+    added = drawn - images.astype(np.float32)
+    assert added.min() > -1e-3
+    assert drawn.max() <= 255 + 1e-3
+    if change == "same":
+        np.testing.assert_allclose(drawn, images, atol=1e-3)
+    elif change == "wider":
+        assert (extents(drawn)[:, 1] > extents(images)[:, 1] + 1).mean() > 0.8
+    else:  # on both sides of the stem, near the middle
+        barred = extents(added)[:, 1] > 2
+        assert barred.mean() > 0.8
+        rows = (np.asarray(images)[..., 0] > 64).any(2)
+        middle = (rows * np.arange(28)).sum(1) / rows.sum(1)
+        assert (np.abs(centres(added[barred])[:, 0] - middle[barred]) < 3).mean() > 0.9
+    few = np.asarray(random_hand(jax.random.key(0), images, labels, share=0.0))
+    np.testing.assert_allclose(few, images, atol=1e-3)
+
+
 def test_a_slant_moves_rows_only():
     stroke = np.zeros((500, 28, 28, 1), np.uint8)
     stroke[:, 6:22, 13:15] = 255
@@ -108,6 +151,7 @@ def test_ink_neither_comes_from_nothing_nor_goes_away(images):
 
 def test_no_strength_is_no_change(images):
     limits = {"max_shift": 3.0, "max_scale": 0.2, "max_shear": 0.3, "max_slant": 0.2, "max_bend": 1.0}
+    limits["stretch"] = 1.0
     still = random_affine(jax.random.key(0), images, **limits, strength=0.0)
     np.testing.assert_allclose(still, images, atol=1e-3)
     for change in (random_ink, random_damage):

@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
     {"rows", "idx"},
-    {"config", "model", "augment", "morphology", "sources", "cache", "plots", "device", "strip"}
+    {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},

@@ -65,6 +65,8 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("without ink", ("--ink", "0")),
         ("without damage", ("--damage", "0")),
         ("without bends", ("--max-bend", "0")),
+        ("without other aspects", ("--stretch", "0")),
+        ("without other hands", ("--hands", "0")),
         ("without calming down", ("--calming", "0")),
         ("without images of no digit", ("--non-digits", "0")),
     ),

@@ -38,9 +38,10 @@ class Weights(NamedTuple):
     """What makes a candidate a digit: the score of a candidate is the sum of these times its features.
 
     A line's reading is a path through its candidates, more probable by exp(score): a linear-chain
-    conditional random field (Lafferty, McCallum and Pereira 2001). The weights were fitted for the packaged
-    model, by their likelihood on 600 pages (`tests/pages.py`) of training digits that it was not trained
-    on, and rounded: `python -m benchmarks.fit_reading --pages 600`.
+    conditional random field (Lafferty, McCallum and Pereira 2001). The weights were fitted for an earlier
+    packaged model, by their likelihood on 600 pages (`tests/pages.py`) of training digits that it was not
+    trained on, and rounded: `python -m benchmarks.fit_reading --pages 600`. For the present one they read as
+    well as weights of its own.
     """
 
     digit: float = -1.1

@@ -226,7 +226,7 @@ PRESETS: dict[str, TrainConfig] = {
     # MNIST's and for pictures that show no digit (figures: benchmarks/results/handwriting-*.json).
     "robust": TrainConfig(
         preset="robust",
-        epochs=20,
+        epochs=24,
         max_shift=3.5,
         max_scale=0.25,
         max_shear=0.35,
@@ -237,7 +237,7 @@ PRESETS: dict[str, TrainConfig] = {
         ink=0.25,
         damage=0.12,
         calming=0.65,
-        non_digits=22_000,
+        non_digits=33_000,
         channels=(32, 64, 128),
         hidden=256,
     ),

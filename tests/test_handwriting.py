@@ -138,10 +138,10 @@ def result(tiny_run: TrainResult, mnist: Dataset, tmp_path_factory: pytest.TempP
 
 def test_everything_is_measured_of_every_contestant(result: dict):
     found = {(run["topic"], run["condition"], run["contestant"]): run for run in result["runs"]}
-    assert len(found) == len(result["runs"]) == 3 * (1 + 16 + 16 + 2 + 7)
+    assert len(found) == len(result["runs"]) == 3 * (1 + 16 + (1 + len(KINDS)) + 2 + 7)
     for condition, n in (("all", 8 * 15), *dict.fromkeys(CORRUPTIONS, 8).items()):
         assert found["corruption", condition, "default"]["n"] == n
-    for condition, n in (("all", 2 * 15), *dict.fromkeys(KINDS, 2).items()):
+    for condition, n in (("all", 2 * len(KINDS)), *dict.fromkeys(KINDS, 2).items()):
         assert found["picture", condition, "naive"]["n"] == n
     for (topic, condition, name), run in found.items():
         shares = [value for figure, value in run.items() if isinstance(value, float) and figure != "n"]

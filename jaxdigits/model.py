@@ -24,6 +24,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from jaxdigits.winograd import winograd_convolution
+
 __all__ = [
     "CNN",
     "Form",
@@ -39,7 +41,7 @@ __all__ = [
 # The mean and the standard deviation of MNIST's training pixels, as a share of 255.
 MEAN, STD = 0.1307, 0.3081
 
-Form = Literal["patches", "direct"]
+Form = Literal["patches", "direct", "winograd"]
 Random = np.random.Generator | None
 Params = dict[str, Any]  # nested dictionaries of float32 arrays, as `nnx.to_pure_dict` makes them
 
@@ -146,11 +148,12 @@ def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray | j
 
 
 class Conv(nnx.Module):
-    """A 3x3 convolution without padding, in one of two forms, equal but for rounding.
+    """A 3x3 convolution without padding, in one of three forms, equal but for rounding.
 
-    `direct` is `lax.conv_general_dilated`, for accelerators. `patches` is `patch_convolution`: on a CPU
-    it is the faster one, above all inside a loop, where XLA runs a direct convolution twenty times
-    slower (jax-ml/jax issue 12868).
+    `direct` is `lax.conv_general_dilated`, for accelerators. `patches` is `patch_convolution`, with which a
+    CPU trains faster: inside a loop, XLA runs a direct convolution there twenty times slower (jax-ml/jax
+    issue 12868). `winograd` is `winograd_convolution` where there is much to multiply, and else `direct`: of
+    a CPU that reads, outside a loop.
     """
 
     def __init__(self, inputs: int, outputs: int, *, gain: float, form: Form, random: Random):
@@ -165,6 +168,8 @@ class Conv(nnx.Module):
         kernel = self.kernel[...].astype(x.dtype)
         if self.form == "patches":
             return patch_convolution(x, kernel)
+        if self.form == "winograd" and x.dtype == jnp.float32 and x.shape[2] % 2 == 0 and x.shape[3] >= 16:
+            return winograd_convolution(x, kernel)
         return jax.lax.conv_general_dilated(
             x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )

@@ -22,9 +22,8 @@ from jaxdigits import loader, rejection
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.evaluate import average_views, in_portions, views_of
+from jaxdigits.evaluate import average_views, views_of
 from jaxdigits.image import Invert
-from jaxdigits.model import fastest_form
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.sources import Pictures, is_batch
 
@@ -38,7 +37,9 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-_BATCH_SIZES = (32, 256, 1024)  # images in one program, besides the views of a single picture
+# Images in one program, besides the views of a single picture: on a CPU as many as its cache holds.
+_BATCH_SIZES = {"cpu": (64,), "other": (32, 256, 1024)}
+_READ_AT_ONCE = 256  # pictures, where any number streams through
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
 Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
@@ -56,11 +57,11 @@ class Recognizer:
         self.model = model
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         self._params = jax.device_put(model.params, device)
-        portion = 64 if device.platform == "cpu" else _BATCH_SIZES[-1]
-        several = in_portions(model.network(fastest_form(device.platform)), portion)
-        # On a CPU, too, a single picture's few views take up to a sixth less time as direct convolutions, but
-        # hundreds of pictures half as much again (jax 0.10), or about as long (jax 0.12).
-        self._single, self._several = jax.jit(model.network("direct").apply), jax.jit(several)
+        on_cpu = device.platform == "cpu"
+        self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
+        # On a CPU, too, a single picture's few views take less time as direct convolutions.
+        self._single = jax.jit(model.network("direct").apply)
+        self._several = jax.jit(model.network("winograd").apply) if on_cpu else self._single
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -105,7 +106,7 @@ class Recognizer:
         invert: Invert = "auto",
         raw: bool = False,
         on_error: OnError = "raise",
-        batch_size: int = _BATCH_SIZES[1],
+        batch_size: int = _READ_AT_ONCE,
         show: Show | None = None,
     ) -> Iterator[Prediction]:
         """Reads any number of pictures in constant memory, and yields each in order.
@@ -176,7 +177,7 @@ class Recognizer:
 
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
-        sizes = (self.model.views, *_BATCH_SIZES)
+        sizes = self._sizes
         batches: list[Any] = [np.zeros((0, self.model.outputs), np.float32)]
         start = 0
         while start < len(images):

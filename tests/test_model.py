@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdigits.model import Network, Params, build, max_pool, patches, space_to_depth
+from jaxdigits.winograd import winograd_convolution
 
 
 def drawn(network: Network, seed: int) -> Params:
@@ -31,6 +32,28 @@ def test_the_two_forms_of_a_convolution_give_the_same_logits_and_gradients(image
     ours, theirs = total(by_patches), total(direct)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize(
+    "channels", [(3, 4), (16, 24), (32, 20, 8)]
+)  # of which some are multiplied otherwise
+def test_the_form_for_reading_gives_the_same_logits(images, channels):
+    reading, direct = (build(channels, 16, 10, form=form) for form in ("winograd", "direct"))
+    params = drawn(direct, 1)
+    expected = direct.apply(params, images)
+    np.testing.assert_allclose(
+        reading.apply(params, images), expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max())
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (12, 12), (7, 10)])
+def test_fewer_multiplications_give_the_same_convolution(height, width):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, height, width, 5)).astype("f4")
+    kernel = random.standard_normal((3, 3, 5, 7)).astype("f4")
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    np.testing.assert_allclose(winograd_convolution(x, kernel), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx"},
+    {"rows", "idx", "winograd"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

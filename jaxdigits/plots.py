@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # matplotlib is slow to import; a type does not need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FILES", "Figures", "confusion", "draw", "history", "mistakes", "warm_up"]
+__all__ = ["FILES", "Figures", "confusion", "draw_course", "draw_outcome", "history", "mistakes", "warm_up"]
 
-FILES = ("history.png", "confusion.png", "mistakes.png")  # what `draw` leaves in a folder
+FILES = ("history.png", "confusion.png", "mistakes.png")  # what a run has in its folder
 _DPI = 120  # pixels per inch: 7.5 inches fill a page of 900 pixels
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind: Okabe and Ito 2008
 _NUMBERED = 12  # classes: with more, numbers in the cells would be too small to read
@@ -52,14 +52,22 @@ class Figures(NamedTuple):
     total: int
 
 
-def draw(folder: Path, figures: Figures) -> None:
-    """Draws the three figures of a run: its course, its confusions, its worst mistakes.
+def draw_course(folder: Path, metrics: Sequence[Mapping[str, float]]) -> None:
+    """Draws the first of a run's figures, `history`, which is known before the others are.
+
+    Raises:
+      StorageError: the file cannot be written.
+    """
+    history(folder / FILES[0], metrics)
+
+
+def draw_outcome(folder: Path, figures: Figures) -> None:
+    """Draws the others: its confusions, its worst mistakes.
 
     Raises:
       StorageError: a file cannot be written.
     """
-    course, confusions, worst = (folder / name for name in FILES)
-    history(course, figures.history)
+    confusions, worst = (folder / name for name in FILES[1:])
     confusion(confusions, figures.confusion, figures.names)
     wrong = (figures.images, figures.labels, figures.predictions, figures.certainty)
     mistakes(worst, *wrong, figures.names, figures.total)

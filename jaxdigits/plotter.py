@@ -2,10 +2,10 @@
 
 That import takes half a second, in which Python does nothing else. Begun beside the training, another
 process is through with it long before the training is, on a core that would wait for the imports and the
-compilation of this one. It is given one line of JSON, answers with one, and ends with the pipe: nothing that
-it reads can be executed. Where it cannot be had, or was killed, this process draws.
+compilation of this one. It is given lines of JSON, answers each with one, and ends with the pipe: nothing
+that it reads can be executed. Where it cannot be had, or was killed, this process draws.
 
-    jaxdigits.plotter < request > answer
+    jaxdigits.plotter < requests > answers
 """
 
 import base64
@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +39,7 @@ class Plotter:
             self._process = child.start("jaxdigits.plotter")
         except OSError:
             self._process = None
+        self._history, self._asked = [], False
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
@@ -46,31 +48,45 @@ class Plotter:
                 self._process.kill()
             child.end(self._process)
 
-    def draw(self, folder: Path, figures: Figures) -> None:
-        """Draws them into a folder, and waits until they lie there.
+    def begin(self, folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+        """Has the course of a run drawn into a folder, if this can be done beside what is done meanwhile."""
+        self._history, self._asked = history, False
+        with contextlib.suppress(OSError):
+            self._send({"folder": os.fspath(folder.absolute()), "history": history})
+            self._asked = True
+
+    def finish(self, folder: Path, figures: Figures) -> None:
+        """Draws the rest, and waits until all lie there.
 
         Raises:
           StorageError: a file cannot be written.
         """
         try:
-            error = self._ask(folder, figures)
+            self._send({"folder": os.fspath(folder.absolute()), "figures": _to_json(figures)})
+            errors = self._answers(1 + self._asked)
         except (OSError, ValueError, TypeError, LookupError):  # it is not there any more
-            plots.draw(folder, figures)
-            return
-        if error is not None:
-            raise StorageError(error)
+            self._asked, errors = False, []
+            plots.draw_outcome(folder, figures)
+        if not self._asked:
+            plots.draw_course(folder, self._history)
+        for error in errors:
+            if error is not None:
+                raise StorageError(error)
 
-    def _ask(self, folder: Path, figures: Figures) -> str | None:
-        """Has the process draw; the error that it reports, if there is one."""
-        if not self._process or not self._process.stdin or not self._process.stdout:
+    def _send(self, request: dict[str, Any]) -> None:
+        if not self._process or not self._process.stdin:
             raise OSError("there is no process")
-        line = json.dumps({"folder": os.fspath(folder.absolute()), "figures": _to_json(figures)})
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _answers(self, count: int) -> list[str | None]:
+        """What the process reports of so many requests: an error, or none."""
+        if not self._process or not self._process.stdout:
+            raise OSError("there is no process")
         impatient = threading.Timer(_PATIENCE, self._process.kill)
         impatient.start()
         try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())["error"]
+            return [json.loads(self._process.stdout.readline())["error"] for _ in range(count)]
         finally:
             impatient.cancel()
 
@@ -92,22 +108,23 @@ def _from_json(values: dict[str, Any]) -> Figures:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answers one request, if one comes."""
+    """Answers requests until there are no more."""
     plots.warm_up()
-    line = requests.readline()
-    if not line:
-        return
-    request, error = json.loads(line), None
-    try:
-        plots.draw(Path(request["folder"]), _from_json(request["figures"]))
-    except StorageError as failure:
-        error = str(failure)
-    answers.write(json.dumps({"error": error}).encode() + b"\n")
-    answers.flush()
+    for line in requests:
+        request, error = json.loads(line), None
+        try:
+            if "history" in request:
+                plots.draw_course(Path(request["folder"]), request["history"])
+            else:
+                plots.draw_outcome(Path(request["folder"]), _from_json(request["figures"]))
+        except StorageError as failure:
+            error = str(failure)
+        answers.write(json.dumps({"error": error}).encode() + b"\n")
+        answers.flush()
 
 
 def main() -> None:
-    """Answers a request on standard input, on standard output."""
+    """Answers requests on standard input, on standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, by closing the pipe
     with contextlib.suppress(AttributeError, OSError):  # Windows has no such thing
         os.nice(10)  # the training goes first

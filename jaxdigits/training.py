@@ -219,6 +219,8 @@ def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: 
     """Takes the final figures, and writes the model, the plots and the summary."""
     config, splits, folder, clock = loop.config, loop.splits, loop.folder, loop.clock
     params, temperature, threshold = loop.state.params, 1.0, None
+    if plotter:
+        plotter.begin(folder.path, loop.history)
     if config.early_stop and loop.best_params is not None:
         params = loop.best_params
     if splits.validation is not None:
@@ -229,7 +231,7 @@ def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: 
     test = loop.measure(params, splits.test, views=config.views).at(temperature)
     loop.heed()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        drawing = pool.submit(plotter.draw, folder.path, _figures(loop, test)) if plotter else None
+        drawing = pool.submit(plotter.finish, folder.path, _figures(loop, test)) if plotter else None
         some = Split(*(a[:_TRAIN_FIGURE] for a in splits.train))
         figures = {
             "train_accuracy": loop.measure(params, some).accuracy,

@@ -61,7 +61,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training draws no figures: they take longer than a small network does, and are tested elsewhere."""
     monkeypatch.setattr(Plotter, "__enter__", lambda self: self)
     monkeypatch.setattr(Plotter, "__exit__", lambda *_: None)
-    monkeypatch.setattr(Plotter, "draw", lambda *_: None)
+    monkeypatch.setattr(Plotter, "begin", lambda *_: None)
+    monkeypatch.setattr(Plotter, "finish", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_a_stretch_gives_digits_any_aspect_and_keeps_them_in_their_box(images):
 @pytest.mark.parametrize(("digit", "change"), [(1, "wider"), (7, "barred"), (0, "same"), (4, "same")])
 def test_other_hands_write_ones_and_sevens_otherwise_and_nothing_else(mnist, digit, change):
     images = mnist.test.images[mnist.test.labels == digit][:100]
-    labels = np.full(len(images), digit, np.int32)
+    labels = jnp.full(len(images), digit, jnp.int32)
     drawn = np.asarray(random_hand(jax.random.key(0), images, labels, share=1.0))
     added = drawn - images.astype(np.float32)
     assert added.min() > -1e-3

@@ -49,8 +49,8 @@ def test_the_form_for_reading_gives_the_same_logits(images, channels):
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (12, 12), (7, 10)])
 def test_fewer_multiplications_give_the_same_convolution(height, width):
     random = np.random.default_rng(0)
-    x = random.standard_normal((2, height, width, 5)).astype("f4")
-    kernel = random.standard_normal((3, 3, 5, 7)).astype("f4")
+    x = jnp.asarray(random.standard_normal((2, height, width, 5), np.float32))
+    kernel = jnp.asarray(random.standard_normal((3, 3, 5, 7), np.float32))
     layout = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
     np.testing.assert_allclose(winograd_convolution(x, kernel), expected, rtol=0, atol=1e-4)

@@ -28,13 +28,15 @@ def content(folder):
 def expected(tmp_path, figures):
     folder = tmp_path / "expected"
     folder.mkdir()
-    plots.draw(folder, figures)
+    plots.draw_course(folder, figures.history)
+    plots.draw_outcome(folder, figures)
     return content(folder)
 
 
 def test_a_process_draws_what_this_one_would(tmp_path, figures, expected):
     with Plotter() as plotter:
-        plotter.draw(tmp_path, figures)
+        plotter.begin(tmp_path, figures.history)
+        plotter.finish(tmp_path, figures)
         process = plotter._process
     assert content(tmp_path) == expected
     assert process is not None
@@ -46,14 +48,26 @@ def test_a_process_that_was_killed_is_replaced_by_this_one(tmp_path, figures, ex
         assert plotter._process is not None
         plotter._process.send_signal(signal.SIGKILL)
         plotter._process.wait()
-        plotter.draw(tmp_path, figures)
+        plotter.begin(tmp_path, figures.history)
+        plotter.finish(tmp_path, figures)
+    assert content(tmp_path) == expected
+
+
+def test_a_process_that_is_killed_in_between_is_replaced_by_this_one(tmp_path, figures, expected):
+    with Plotter() as plotter:
+        plotter.begin(tmp_path, figures.history)
+        assert plotter._process is not None
+        plotter._process.send_signal(signal.SIGKILL)
+        plotter._process.wait()
+        plotter.finish(tmp_path, figures)
     assert content(tmp_path) == expected
 
 
 def test_a_process_that_cannot_be_started_is_replaced_by_this_one(tmp_path, figures, expected, monkeypatch):
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with Plotter() as plotter:
-        plotter.draw(tmp_path, figures)
+        plotter.begin(tmp_path, figures.history)
+        plotter.finish(tmp_path, figures)
     assert content(tmp_path) == expected
 
 
@@ -66,8 +80,10 @@ def test_a_training_that_fails_waits_for_no_process():
 
 
 def test_a_folder_that_is_gone_is_a_storage_error(tmp_path, figures):
-    with Plotter() as plotter, pytest.raises(StorageError, match="cannot write"):
-        plotter.draw(tmp_path / "gone", figures)
+    with Plotter() as plotter:
+        plotter.begin(tmp_path / "gone", figures.history)
+        with pytest.raises(StorageError, match="cannot write"):
+            plotter.finish(tmp_path / "gone", figures)
 
 
 def test_a_pipe_that_closes_ends_it():
@@ -82,5 +98,6 @@ def test_no_mistakes_are_drawn_too(tmp_path, figures):
         certainty=figures.certainty[:0],
     )  # fmt: skip
     with Plotter() as plotter:
-        plotter.draw(tmp_path, none)
+        plotter.begin(tmp_path, none.history)
+        plotter.finish(tmp_path, none)
     assert all(picture.startswith(b"\x89PNG") for picture in content(tmp_path))

@@ -52,7 +52,8 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plotter, "__enter__", lambda self: self)
         patch.setattr(Plotter, "__exit__", lambda *_: None)
-        patch.setattr(Plotter, "draw", note)
+        patch.setattr(Plotter, "begin", lambda *_: None)
+        patch.setattr(Plotter, "finish", note)
         yield
 
 

@@ -129,7 +129,7 @@ def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, st
 @pytest.mark.parametrize("views", [5, 9])
 def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, views, monkeypatch):
     drawn = []
-    monkeypatch.setattr(Plotter, "draw", lambda _self, _folder, figures: drawn.append(len(figures.images)))
+    monkeypatch.setattr(Plotter, "finish", lambda _self, _folder, figures: drawn.append(len(figures.images)))
     result = smoke(tmp_path / "run", views=views)
     assert result.model.views == views
     predictions = Recognizer(result.model).predict(mnist.test.images[:1024])

@@ -107,9 +107,21 @@ def sheet(grey: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, tuple[slice
     if min(grey.shape) < SMALLEST:
         return None
     threshold, explained = otsu(counts)
-    light = grey > threshold
-    if explained < 0.5 or border_share(light) > 0.95:
+    if explained < 0.5:
         return None
+    table = otsu(np.where(_LEVELS <= threshold, counts, 0))[0]  # parts what is dark from what is darker
+    # Between the two may lie paper in the shadow, from which either threshold cuts, or to which it adds.
+    for level in (threshold, (threshold + table) // 2, (3 * threshold + table) // 4):
+        light = grey > level
+        if border_share(light) > 0.95:
+            return None
+        if found := _sheet_in(grey, light):
+            return found
+    return None
+
+
+def _sheet_in(grey: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]] | None:
+    """The sheet that the largest of the light shapes is, bool [h, w], if it is one; as `sheet` returns it."""
     shapes = components(light)
     largest = shapes.areas == shapes.areas.max(initial=0)
     if not shapes.areas.max(initial=0) >= _PAPER * light.size:

@@ -109,7 +109,9 @@ def sheet(grey: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, tuple[slice
     threshold, explained = otsu(counts)
     if explained < 0.5:
         return None
-    table = otsu(np.where(_LEVELS <= threshold, counts, 0))[0]  # parts what is dark from what is darker
+    below = counts.copy()
+    below[threshold + 1 :] = 0
+    table = otsu(below)[0]  # parts what is dark from what is darker
     # Between the two may lie paper in the shadow, from which either threshold cuts, or to which it adds.
     for level in (threshold, (threshold + table) // 2, (3 * threshold + table) // 4):
         light = grey > level

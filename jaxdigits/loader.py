@@ -17,7 +17,7 @@ from jaxdigits.image import Invert, Raw
 from jaxdigits.sources import Pictures, Source, sources
 from jaxdigits.worker import Loaded, Worker, load_one
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "cores", "load"]
 
 _MANY = 128  # files: with more to come, workers are worth their start of some tenths of a second
 _PORTION = 16  # pictures that a thread takes at once: some 10 to 50 milliseconds of work
@@ -55,7 +55,7 @@ def load(
     if len(head) < 2:  # a single picture is not worth a thread
         yield from here(head)
         return
-    threads = threads or _cores()
+    threads = threads or cores()
     under_way: collections.deque[Future[list[Loaded]]] = collections.deque()
     with _Workers() as workers, ThreadPoolExecutor(threads, thread_name_prefix="jaxdigits") as pool:
 
@@ -111,6 +111,6 @@ def _portions(waiting: Iterator[Source], size: int) -> Iterator[tuple[Source, ..
         yield portion
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,8 +11,9 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import numpy as np
@@ -38,7 +39,7 @@ __all__ = [
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
 # Images in one program, besides the views of a single picture: on a CPU as many as its cache holds.
-_BATCH_SIZES = {"cpu": (64,), "other": (32, 256, 1024)}
+_BATCH_SIZES = {"cpu": (16, 64), "other": (32, 256, 1024)}
 _READ_AT_ONCE = 256  # pictures, where any number streams through
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
@@ -59,6 +60,7 @@ class Recognizer:
         self._params = jax.device_put(model.params, device)
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
+        self._threads = loader.cores() if on_cpu else 1  # each of which keeps a core busy with small programs
         # On a CPU, too, a single picture's few views take less time as direct convolutions.
         self._single = jax.jit(model.network("direct").apply)
         self._several = jax.jit(model.network("winograd").apply) if on_cpu else self._single
@@ -177,9 +179,17 @@ class Recognizer:
 
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
-        sizes = self._sizes
-        batches: list[Any] = [np.zeros((0, self.model.outputs), np.float32)]
-        start = 0
+        batches = [*self._batches(images)]
+        if len(batches) > 2 and self._threads > 1:
+            with ThreadPoolExecutor(self._threads) as pool:
+                logits = [*pool.map(lambda batch: np.asarray(self._logits(batch)), batches)]
+        else:
+            logits = jax.device_get([self._logits(batch) for batch in batches])
+        return np.concatenate([np.zeros((0, self.model.outputs), np.float32), *logits])[: len(images)]
+
+    def _batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Images in batches of the sizes that there are programs for, the last one filled up with zeros."""
+        sizes, start = self._sizes, 0
         while start < len(images):
             left = len(images) - start
             # The program that holds all that is left, unless more than half of it would stay empty.
@@ -188,10 +198,12 @@ class Recognizer:
             batch = images[start : start + size]
             if len(batch) < size:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            program = self._single if size == self.model.views else self._several
-            batches.append(program(self._params, batch))
+            yield batch
             start += size
-        return np.concatenate(jax.device_get(batches))[: len(images)]
+
+    def _logits(self, batch: np.ndarray) -> jax.Array:
+        program = self._single if len(batch) == self.model.views else self._several
+        return program(self._params, batch)
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Recognizer:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["end", "start"]
+__all__ = ["cores", "end", "start"]
 
 _PATIENCE = 2.0  # seconds that a process gets to end by itself
 
@@ -50,3 +50,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def cores() -> int:
+    """The cores that this process may use: so many threads, or children, are worth having."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import jax
 
+from jaxdigits import child
 from jaxdigits.errors import DeviceError, StorageError
 from jaxdigits.storage import cache_root, private_folder
 
@@ -62,7 +63,7 @@ def allocate_as_needed() -> None:
 def describe(device: Device) -> str:
     """A device in words for people: `CPU (2 cores)`, `GPU (NVIDIA H100 80GB HBM3)`."""
     if device.platform == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = child.cores()
         return f"CPU ({cores} core{'s' if cores != 1 else ''})"
     return f"{device.platform.upper()} ({device.device_kind})"
 

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdigits.distributed import first
 from jaxdigits.errors import DataError, StorageError
-from jaxdigits.snapshot import CURE, Snapshot, most_bytes, packed, unpacked
+from jaxdigits.snapshot import Snapshot, most_bytes, packed, unpacked
 from jaxdigits.storage import read_bounded, sha256, size_within, write_json
 
 __all__ = ["JointSnapshots"]
@@ -112,7 +112,8 @@ class JointSnapshots:
             return self._loaded(steps[-1], state, params)
         except Exception as error:  # as in `_tried`
             raise DataError(
-                f"{self._folder} is no checkpoint of this run, or a damaged one: {_reason(error)}; {CURE}"
+                f"{self._folder / str(steps[-1])} is no checkpoint of this run, or a damaged one: "
+                f"{_reason(error)}; remove it, and the run resumes from the one before or from its beginning"
             ) from error
 
     def _loaded(self, step: int, state: Any, params: Any) -> Snapshot:

@@ -8,16 +8,16 @@ one picture is part of the stream, not its end.
 
 import collections
 import itertools
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from jaxdigits import child
 from jaxdigits.image import Invert, Raw
 from jaxdigits.sources import Pictures, Source, sources
 from jaxdigits.worker import Loaded, Worker, load_one
 
-__all__ = ["Loaded", "cores", "load"]
+__all__ = ["Loaded", "load"]
 
 _MANY = 128  # files: with more to come, workers are worth their start of some tenths of a second
 _PORTION = 16  # pictures that a thread takes at once: some 10 to 50 milliseconds of work
@@ -55,7 +55,7 @@ def load(
     if len(head) < 2:  # a single picture is not worth a thread
         yield from here(head)
         return
-    threads = threads or cores()
+    threads = threads or child.cores()
     under_way: collections.deque[Future[list[Loaded]]] = collections.deque()
     with _Workers() as workers, ThreadPoolExecutor(threads, thread_name_prefix="jaxdigits") as pool:
 
@@ -109,8 +109,3 @@ def _portions(waiting: Iterator[Source], size: int) -> Iterator[tuple[Source, ..
     """Several at a time, the last ones perhaps fewer."""
     while portion := tuple(itertools.islice(waiting, size)):
         yield portion
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

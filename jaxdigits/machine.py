@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from jaxdigits import cache
+from jaxdigits import cache, child
 from jaxdigits.storage import cache_root
 
 __all__ = [
@@ -30,10 +30,9 @@ _MEMORY = (0.5e9, 1.5e9)  # bytes available: a training with all it imports take
 
 def check_cores() -> tuple[State, str, str]:
     """How many cores this process may use, and what has been set about threads."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
     threads = "".join(f"; {name}={os.environ[name]}" for name in names if name in os.environ)
-    return "ok", f"{usable} of {os.cpu_count()} usable{threads}", ""
+    return "ok", f"{child.cores()} of {os.cpu_count()} usable{threads}", ""
 
 
 def check_memory() -> tuple[State, str, str]:

@@ -1,9 +1,8 @@
 """Pictures to predictions: a trained model, compiled, behind one call.
 
 What a picture looks like is `image`'s business, what a model file holds `checkpoint`'s, which answers are
-refused `rejection`'s. Programs are
-compiled for a few batch sizes only, and inputs are padded up to the next, so that many pictures of
-varying number cost few compilations.
+refused `rejection`'s. Programs are compiled for a few batch sizes only, and inputs are padded up to the next,
+so that many pictures of varying number cost few compilations.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxdigits import loader, rejection
+from jaxdigits import child, loader, rejection
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
@@ -60,7 +59,7 @@ class Recognizer:
         self._params = jax.device_put(model.params, device)
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
-        self._threads = loader.cores() if on_cpu else 1  # each of which keeps a core busy with small programs
+        self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with small programs
         # On a CPU, too, a single picture's few views take less time as direct convolutions.
         self._single = jax.jit(model.network("direct").apply)
         self._several = jax.jit(model.network("winograd").apply) if on_cpu else self._single

@@ -23,7 +23,6 @@ from jaxdigits.errors import DataError
 from jaxdigits.storage import atomic_write
 
 __all__ = [
-    "CURE",
     "Record",
     "Snapshot",
     "host_copy",
@@ -33,8 +32,6 @@ __all__ = [
     "save_snapshot",
     "unpacked",
 ]
-
-CURE = "remove it, and the run resumes from its beginning"
 
 _FORMAT = 1  # of the record; a reader refuses what it does not know
 _ROOM = 2**26  # bytes that header and record may take: some 100,000 epochs
@@ -146,7 +143,10 @@ def load_snapshot(path: str | os.PathLike[str], state: Any, params: Any) -> Snap
         raise DataError(f"cannot read the checkpoint {file}: {error.strerror or error}") from error
     except (SafetensorError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{file} is no checkpoint of this run, or a damaged one: {reason}; {CURE}") from error
+        raise DataError(
+            f"{file} is no checkpoint of this run, or a damaged one: {reason}; "
+            "remove it, and the run resumes from its beginning"
+        ) from error
 
 
 def unpacked(

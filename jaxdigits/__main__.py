@@ -111,6 +111,16 @@ def train(arguments: Sequence[str]) -> None:
     """`jaxdigits train`."""
     default = _defaults(arguments)
     flags = _parse(TrainArguments, arguments, "train", default)
+    from jaxdigits.plotter import ahead
+
+    with (
+        contextlib.nullcontext() if flags.process_id else ahead()
+    ):  # of several processes the first one draws
+        _train(flags, default)
+
+
+def _train(flags: TrainArguments, default: TrainArguments) -> None:
+    """Trains, once the flags are known to be valid; `default` is what they started from."""
     with _importing():
         from jaxdigits import distributed, training
         from jaxdigits.report import TrainReport

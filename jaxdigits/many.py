@@ -31,7 +31,16 @@ from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.splits import load_splits
-from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update, zero_sums
+from jaxdigits.step import (
+    Data,
+    TrainState,
+    epoch_order,
+    init_state,
+    key_data,
+    make_update,
+    wrap_key,
+    zero_sums,
+)
 from jaxdigits.whitening import whitened_filters
 
 __all__ = ["SWEPT", "TrainedMany", "train_many"]
@@ -177,7 +186,7 @@ class _Many:
     ) -> _Group:
         """A member after `count` updates of an epoch."""
         config = _with(self.members[0], member.numbers)
-        order_key, augment_key = jax.random.split(jax.random.key(member.numbers["seed"]))
+        order_key, augment_key = map(wrap_key, key_data(member.numbers["seed"], jnp.stack))
         order = epoch_order(order_key, epoch, self.n, config.batch_size)
         data = Data(images, labels, order, augment_key)
         update = make_update(self.network, self._optimizer(member.numbers), config, self.updates)

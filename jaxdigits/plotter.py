@@ -1,8 +1,8 @@
 """A process that draws the figures of a run, and has imported matplotlib by the time there are any.
 
-That import takes half a second, in which Python does nothing else. Begun beside the training, another
-process is through with it long before the training is, on a core that would wait for the imports and the
-compilation of this one. It is given lines of JSON, answers each with one, and ends with the pipe: nothing
+That import takes half a second, in which Python does nothing else. Another process is through with it long
+before the training is; and begun as early as with `ahead`, on a core that would be idle while this process
+imports its own libraries. It is given lines of JSON, answers each with one, and ends with the pipe: nothing
 that it reads can be executed. Where it cannot be had, or was killed, this process draws.
 
     jaxdigits.plotter < requests > answers
@@ -13,9 +13,10 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,10 +26,29 @@ from jaxdigits import child, plots
 from jaxdigits.errors import StorageError
 from jaxdigits.plots import Figures
 
-__all__ = ["Plotter", "main", "serve"]
+__all__ = ["Plotter", "ahead", "main", "serve"]
 
 _PATIENCE = 30.0  # seconds for three figures, which take half a one; then this process draws them
 _ARRAYS = ("confusion", "labels", "predictions", "certainty")
+
+
+_ahead: "list[subprocess.Popen[bytes]]" = []  # started ahead, for whoever draws next
+
+
+@contextlib.contextmanager
+def ahead() -> Iterator[None]:
+    """Starts the process of the next `Plotter` now: it imports what it needs while its user does the same.
+
+    If there is no next one by the end, the process is ended.
+    """
+    with contextlib.suppress(OSError):
+        _ahead.append(child.start("jaxdigits.plotter"))
+    try:
+        yield
+    finally:
+        while _ahead:
+            _ahead[-1].kill()
+            child.end(_ahead.pop())
 
 
 class Plotter:
@@ -36,7 +56,7 @@ class Plotter:
 
     def __enter__(self) -> "Plotter":
         try:
-            self._process = child.start("jaxdigits.plotter")
+            self._process = _ahead.pop() if _ahead else child.start("jaxdigits.plotter")
         except OSError:
             self._process = None
         self._history, self._asked = [], False

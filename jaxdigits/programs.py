@@ -16,7 +16,7 @@ from jaxdigits.executor import Executor
 from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer, make_schedule
 from jaxdigits.splits import Splits
-from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update
+from jaxdigits.step import Data, TrainState, epoch_order, init_state, key_data, make_update, wrap_key
 from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Programs"]
@@ -50,9 +50,10 @@ class Programs:
         self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
         self.schedule = jax.jit(make_schedule(config, self.updates))
         self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
-        everywhere, shares = meshes.replicated(self.mesh), self.mesh.shape["data"]
-        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=everywhere)
-        self._order_key, augment_key = keys(np.uint32(config.seed))
+        shares = self.mesh.shape["data"]
+        self._order_key, augment_key = map(
+            wrap_key, meshes.copies(self.mesh, key_data(np.uint32(config.seed)))
+        )
         self._order = jax.jit(
             lambda key, epoch: epoch_order(key, epoch, n, config.batch_size, shares),
             out_shardings=meshes.along(self.mesh, None, "data"),
@@ -83,11 +84,11 @@ class Programs:
         measured, portion = (1024, 64) if platform == "cpu" else (4096, 4096)
         with ThreadPoolExecutor(max_workers=3) as pool:
             compiling = pool.submit(self.executor.compile, min(self.updates_per_epoch, self.updates))
+            ordering = pool.submit(self._order, self._order_key, epoch)
             evaluator = pool.submit(Evaluator, network, state.params, measured, portion, self.mesh)
             stem = None if config.stem == "random" else whitened_filters(splits.train.images, sizes[0][0])
-            starting = pool.submit(init, network.init(config.seed, stem))
-            self.data = shapes._replace(order=self._order(self._order_key, epoch))
-            self.initial: TrainState = starting.result()
+            self.initial: TrainState = init(network.init(config.seed, stem))
+            self.data = shapes._replace(order=ordering.result())
             self.evaluator = evaluator.result()
             compiling.result()
         jax.block_until_ready(self.data)

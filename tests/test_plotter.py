@@ -4,10 +4,10 @@ import signal
 import numpy as np
 import pytest
 
-from jaxdigits import plots
+from jaxdigits import child, plots
 from jaxdigits.errors import StorageError
 from jaxdigits.plots import FILES, Figures
-from jaxdigits.plotter import Plotter, serve
+from jaxdigits.plotter import Plotter, ahead, serve
 
 
 @pytest.fixture
@@ -41,6 +41,26 @@ def test_a_process_draws_what_this_one_would(tmp_path, figures, expected):
     assert content(tmp_path) == expected
     assert process is not None
     assert process.returncode == 0
+
+
+def test_a_process_that_was_started_ahead_draws(tmp_path, figures, expected):
+    with ahead(), Plotter() as plotter:
+        plotter.begin(tmp_path, figures.history)
+        plotter.finish(tmp_path, figures)
+    assert content(tmp_path) == expected
+
+
+def test_a_process_that_was_started_in_vain_is_ended(monkeypatch):
+    started = []
+    start = child.start
+    monkeypatch.setattr(child, "start", lambda module: started.append(start(module)) or started[-1])
+    with pytest.raises(KeyboardInterrupt), ahead():
+        raise KeyboardInterrupt
+    assert started[0].returncode == -signal.SIGKILL
+    with ahead(), Plotter() as plotter:
+        assert plotter._process is started[1]
+    assert started[1].returncode == 0
+    assert len(started) == 2
 
 
 def test_a_process_that_was_killed_is_replaced_by_this_one(tmp_path, figures, expected):

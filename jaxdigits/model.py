@@ -140,9 +140,9 @@ def _doubled(x: Array, shape: tuple[int, ...]) -> Array:
 max_pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray:
+def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray | jax.Array:
     if random is None or gain == 0:
-        return np.zeros(shape, np.float32)
+        return jnp.zeros(shape, jnp.float32)  # of any size, where only shapes are asked for
     fan_in = math.prod(shape[:-1])
     return (random.standard_normal(shape, np.float32) * gain * math.sqrt(2 / fan_in)).astype(np.float32)
 
@@ -158,7 +158,7 @@ class Conv(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, gain: float, form: Form, random: Random):
         self.kernel = nnx.Param(_he_normal(random, 3, 3, inputs, outputs, gain=gain))
-        self.bias = nnx.Param(np.zeros(outputs, np.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
         self.form = form
 
     def __call__(
@@ -180,7 +180,7 @@ class Dense(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0, random: Random):
         self.kernel = nnx.Param(_he_normal(random, inputs, outputs, gain=gain))
-        self.bias = nnx.Param(np.zeros(outputs, np.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """The affine map of each row."""

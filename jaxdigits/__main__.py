@@ -113,9 +113,8 @@ def train(arguments: Sequence[str]) -> None:
     flags = _parse(TrainArguments, arguments, "train", default)
     from jaxdigits.plotter import ahead
 
-    with (
-        contextlib.nullcontext() if flags.process_id else ahead()
-    ):  # of several processes the first one draws
+    # Of several processes only the first one draws; which that is may not be known yet.
+    with ahead() if flags.coordinator is None else contextlib.nullcontext():
         _train(flags, default)
 
 

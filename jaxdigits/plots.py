@@ -26,11 +26,9 @@ _DPI = 120  # pixels per inch: 7.5 inches fill a page of 900 pixels
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind: Okabe and Ito 2008
 _NUMBERED = 12  # classes: with more, numbers in the cells would be too small to read
 _MOST_MISTAKES = 40  # images: five rows of eight
-_CELL, _HEAD = (
-    (32, 43),
-    16,
-)  # pixels of an image's 28: what a mistake takes, across and down; the title's height
-_ENLARGED = 4  # pixels of the figure for each of these
+_CELL = (32, 43)  # pixels of an image, which has 28: from one mistake to the next, across and down
+_HEAD = 16  # of these: the height of the title
+_ENLARGED = 4  # pixels of the figure for each of them
 
 
 class Figures(NamedTuple):
@@ -283,8 +281,5 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
     """Writes a figure as PNG; without the version of matplotlib in it, equal figures are equal files."""
-    if engine := figure.get_layout_engine():  # else the figure is drawn twice, once for its layout
-        engine.execute(figure)
-        figure.set_layout_engine(None)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})

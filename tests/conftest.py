@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 import jaxdigits
 from jaxdigits import dataset
@@ -54,6 +55,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A smoke training. Not to be changed: all tests share it."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     return train("fast", smoke=True, data_dir=str(PACKAGED), run_dir=str(folder))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, mnist: dataset.Dataset) -> list[str]:
+    """Three test images as files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [str(folder / f"{'long' * i}{i}.png") for i in range(3)]
+    for path, image in zip(paths, mnist.test.images, strict=False):
+        Image.fromarray(image[:, :, 0]).save(path)
+    return paths
 
 
 @pytest.fixture

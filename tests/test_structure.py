@@ -23,7 +23,7 @@ LAYERS = (
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
-    {"names"},
+    {"names", "flags"},
     {"dataset", "ink", "grey", "joint_snapshot"},
     {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page"},
     {"worker"},

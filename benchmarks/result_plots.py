@@ -1,0 +1,89 @@
+"""The plots of README.md."""
+
+from typing import Any
+
+from benchmarks import handwriting_report
+from benchmarks.protocol import RESULTS
+from benchmarks.speed_tables import steps
+from benchmarks.tables import results
+from jaxdigits.storage import atomic_write
+
+
+def _canvas(width: float, height: float) -> Any:
+    """An empty figure, in inches, and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, name: str) -> None:
+    with atomic_write(RESULTS / name) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+
+
+_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999999")  # Okabe and Ito
+
+
+def plot_accuracy() -> None:
+    """Error against seconds of training, a point a run or, of peers with several epochs, a line."""
+    figure, axes = _canvas(8.5, 5)
+    colours: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for result in results("time_to_accuracy-*"):
+        python = result["environment"]["versions"]["python"].rpartition(".")[0]
+        marker = versions.setdefault(python, "os^"[len(versions) % 3])
+        for name in result["summary"]["contestants"]:
+            label = f"{name}, Python {python}"
+            shown = label in colours
+            colour = colours.setdefault(label, _COLOURS[len({*colours}) % len(_COLOURS)])
+            for run in (run for run in result["runs"] if run["contestant"] == name):
+                errors = [100 * (1 - accuracy) for accuracy in run["test_accuracy"]]
+                axes.plot(run["train_seconds"], errors, marker=marker, color=colour, alpha=0.6,
+                          markersize=5, linewidth=1, label=None if shown else label)  # fmt: skip
+                shown = True
+    axes.axhline(1.85, color="grey", linewidth=1, linestyle="--")
+    axes.annotate("98.15% right: the Keras CNN's claim, after about a minute on a GPU", (0.02, 1.9),
+                  color="grey", xycoords=("axes fraction", "data"), fontsize=9)  # fmt: skip
+    axes.set(
+        xlabel="seconds of training on two CPU cores", ylabel="test error, %", xscale="log", yscale="log"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.set_yticks([0.5, 1, 2, 4])
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, "time_to_accuracy.png")
+
+
+def plot_limit() -> None:
+    """Where the milliseconds of an update go, a bar a preset, and what products alone would take."""
+    figure, axes = _canvas(8.5, 3.4)
+    names = ("forward", "gradients", "optimizer", "augmentation")
+    labels = []
+    for result in results("limit"):
+        for preset, summary in result["summary"].items():
+            python = result["environment"]["versions"]["python"].rpartition(".")[0]
+            labels.append(f"{preset}\nPython {python}")
+            left, place = 0.0, len(labels) - 1
+            for colour, name, value in zip(_COLOURS[:1] + _COLOURS[2:], names, steps(summary), strict=False):
+                axes.barh(place, value, left=left, color=colour, label=name if place == 0 else None)
+                left += value
+            ideal = summary["share"] * summary["milliseconds"]["whole step"]["mean"]
+            axes.plot([ideal, ideal], [place - 0.42, place + 0.42], color="black", linewidth=2,
+                      label="its products at the machine's rate" if place == 0 else None)  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds an update")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    _save(figure, "limit.png")
+
+
+def plot_handwriting() -> None:
+    """The newest Python's figures of the handwriting benchmark."""
+    for result in results("handwriting")[-1:]:
+        handwriting_report.plot(result["runs"], RESULTS / "handwriting.png")

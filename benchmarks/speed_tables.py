@@ -1,0 +1,251 @@
+"""The tables of how fast all is: trainings, steps, predictions, many devices."""
+
+import itertools
+from typing import Any
+
+from benchmarks.tables import number, results, table, where
+from jaxdigits.config import PRESETS
+
+
+def limit() -> str:
+    """How near the step is to the machine's rate, and its breakdown."""
+    rows = []
+    for result in results("limit"):
+        for preset, summary in result["summary"].items():
+            whole = summary["milliseconds"]["whole step"]["mean"]
+            rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
+            rows.append(
+                [where(result), f"`{preset}`", rate, f"{summary['share']:.0%}", f"{whole:.2f}"]
+                + [f"{step:.2f}" for step in steps(summary)]
+            )
+    head = ["", "preset", "GFLOP/s", "share", "step, ms", "forward", "gradients", "optimizer", "augmentation"]
+    return table(head, rows) + "\n\n" + _layers()
+
+
+def _layers() -> str:
+    """Each layer alone, and at which rate its products run."""
+    rows = []
+    for result in results("limit"):
+        for preset, summary in result["summary"].items():
+            for name, (forward, both) in summary.get("layer_milliseconds", {}).items():
+                million = summary["layers"][name] * PRESETS[preset].batch_size / 1e6
+                gradients = max(0.0, both["mean"] - forward["mean"])
+                rows.append(
+                    [
+                        where(result),
+                        f"`{preset}`",
+                        name,
+                        f"{million:.1f}",
+                        f"{forward['mean']:.3f}",
+                        f"{gradients:.3f}",
+                        f"{million / forward['mean']:.0f}",
+                    ]
+                )
+    head = ["", "preset", "layer alone", "MFLOP forward", "forward, ms", "gradients, ms", "GFLOP/s forward"]
+    return table(head, rows)
+
+
+def steps(summary: dict[str, Any]) -> list[float]:
+    """Milliseconds of forward, gradients, optimizer and augmentation: differences of nested parts."""
+    parts = ("forward", "forward and gradients", "without augmentation", "whole step")
+    times = [0.0, *(summary["milliseconds"][part]["mean"] for part in parts)]
+    return [max(0.0, late - early) for early, late in itertools.pairwise(times)]
+
+
+def one_minute() -> str:
+    """Whole trainings."""
+    rows = []
+    for preset in ("fast", "standard", "large_batch"):
+        for result in results(f"one_minute-{preset}"):
+            devices = result["summary"].get("devices", 1)
+            for caches in ("cold", "warm"):
+                if caches in result["summary"]:
+                    summary = result["summary"][caches]
+                    seconds = summary["seconds"]
+                    rest = seconds["total"]["mean"] - seconds["train"]["mean"] - seconds["evaluate"]["mean"]
+                    rows.append(
+                        [
+                            where(result),
+                            f"`{preset}`" + (f", {devices} simulated devices" if devices > 1 else ""),
+                            caches,
+                            number(summary["test_accuracy"], ".2f", 100),
+                            number(seconds["train"], ".1f"),
+                            number(seconds["total"], ".1f"),
+                            f"{rest:.1f}",
+                            f"{summary['peak_memory_mib']['mean']:.0f}",
+                        ]
+                    )
+    return table(["", "preset", "caches", "test accuracy, %", "train, s", "total, s", "rest, s", "MiB"], rows)
+
+
+def time_to_accuracy() -> str:
+    """The contestants side by side: whole trainings, and who reached which accuracy when."""
+    rows, reached = [], []
+    for result in results("time_to_accuracy-*"):
+        for name, summary in result["summary"]["contestants"].items():
+            ratio = summary["ratio_of_training"]
+            rows.append(
+                [
+                    where(result),
+                    name,
+                    number(summary["test_accuracy"], ".2f", 100),
+                    number(summary["train_seconds"]),
+                    number(summary["wall_seconds"], ".1f"),
+                    "" if ratio is None else f"{ratio:.2f}",
+                ]
+            )
+        for accuracy, found in result["summary"]["accuracies"].items():
+            for name, peer in found["peers"].items():
+                line = [where(result), accuracy, found["ours"], name, f"{peer['reached']} of {peer['of']}"]
+                if peer["reached"]:
+                    line += [number(peer["train_seconds"], ".1f")]
+                    line += [f"{peer['ratio_of_training']:.1f}", f"{peer['ratio_of_process']:.1f}"]
+                else:
+                    line += ["", "", ""]
+                reached.append(line)
+    head = ["", "", "test accuracy, %", "training, s", "process, s", "training, ratio to `fast`"]
+    whole = table(head, rows)
+    head = ["", "to", "ours", "peer", "reached by", "training, s", "ratio of training", "ratio of process"]
+    return f"{whole}\n\n{table(head, reached)}"
+
+
+def ablation() -> str:
+    """The ladders: a rung a line."""
+    rows = []
+    for preset in ("fast", "standard"):
+        for result in results(f"ablation-{preset}"):
+            for name, rung in result["summary"]["rungs"].items():
+                rows.append(
+                    [
+                        f"`{preset}`, {where(result)}",
+                        name,
+                        number(rung["validation_accuracy"], ".2f", 100),
+                        number(rung["validation_loss"], ".4f"),
+                        number(rung["train_seconds"]),
+                    ]
+                )
+    head = ["", "rung", "validation accuracy, %", "validation loss, nats", "training, s"]
+    return table(head, rows)
+
+
+def ablation_robust() -> str:
+    """What each group of the preset's augmentation is worth, a training a line."""
+    rows, figures = [], ("validation_accuracy", "corruption_error", "refused")
+    for result in results("ablation-robust"):
+        for name, rung in result["summary"]["rungs"].items():
+            shares = (number(rung[figure], ".2f", 100) for figure in figures)
+            epochs = f"{result['summary']['epochs']} epochs, {where(result)}"
+            rows.append([epochs, name, *shares, number(rung["train_seconds"], ".0f")])
+    head = ["", "rung", "validation accuracy, %", "corruption error, %", "no digits refused, %"]
+    return table([*head, "training, s"], rows)
+
+
+def predict_speed() -> str:
+    """Prediction: whole processes, single pictures and batches, and what was set as a goal."""
+    rows, goals = [], []
+    for result in results("predict_speed"):
+        summary = result["summary"]
+        for caches, words in (("cold", "nothing compiled before"), ("warm", "compiled before")):
+            figures = summary["process"][caches]
+            seconds, memory = number(figures["wall_seconds"]), f"{figures['peak_memory_mib']['mean']:.0f}"
+            rows.append([where(result), f"`predict.py`, {words}", seconds, *[""] * 6, memory])
+        for name, figures in summary["contestants"].items():
+            kinds = ("photograph_seconds", "small_file_seconds", "array_seconds", "single_seconds")
+            single = [latency(figures[kind]) if kind in figures else "" for kind in kinds]
+            rate, memory = number(figures["images_per_second"], ".0f"), figures["peak_memory_mib"]["mean"]
+            ratio = f"{figures['ratio_of_seconds']:.2f}"
+            rows.append([where(result), name, "", *single, rate, ratio, f"{memory:.0f}"])
+        for goal in summary["targets"]:
+            met = "met" if goal["met"] else "**not met**"
+            goals.append([where(result), goal["name"], f"{goal['value']:.2f}", met])
+    single = ["photograph's file, ms", "28x28 file, ms", "28x28 array, ms", "network alone, ms"]
+    head = ["", "", "process, s", *single, "images/s", "seconds, ratio to ours", "MiB"]
+    figures = table(head, rows)
+    return f"{figures}\n\n{table(['', 'goal', 'measured', ''], goals)}"
+
+
+def latency(value: dict[str, float]) -> str:
+    """Median and 95th percentile."""
+    return f"{value['median']:.2f}, 95% {value['p95']:.2f}"
+
+
+def gpu_compile() -> str:
+    """What the compiler made of the training for GPUs, and what that would cost there."""
+    rows, assumptions = [], ""
+    for result in results("gpu_compile"):
+        summary = result["summary"]
+        assumptions = "; ".join(summary["assumptions"])
+        launch = summary["microseconds_per_kernel"]
+        for program in summary["programs"]:
+            kinds, epoch = program["kernels"], program["estimated_epoch_seconds"]
+            rows.append(
+                [
+                    where(result),
+                    summary["gpus"][program["gpu"]],
+                    f"`{program['preset']}`",
+                    number(program["seconds_to_compile"], ".1f"),
+                    f"{program['temporary_bytes'] / 2**20:.1f}",
+                    f"{sum(kinds.values())}",
+                    f"{kinds.get('cudnn', 0)}",
+                    f"{program['bytes_per_update'] / 1e6:.1f}",
+                    f"{program['operations_per_update'] / 1e9:.2f}",
+                    f"{epoch['low']:.2f} to {epoch['high']:.2f}",
+                ]
+            )
+        assumptions += f"; a launch takes {launch['low']:g} to {launch['high']:g} microseconds"
+    head = ["", "GPU", "preset", "compiled in, s", "temporaries, MiB", "kernels an update", "of them cuDNN"]
+    figures = table([*head, "MB an update", "GFLOP an update", "epoch, s: an estimate"], rows)
+    return f"{figures}\n\nNothing of this was run. Assumed for the estimate: {assumptions}."
+
+
+def scaling() -> str:
+    """What sharing an update costs here, what is exchanged, and the model of many H100s."""
+    parts = []
+    for result in results("scaling"):
+        summary = result["summary"]
+        rows = [
+            [
+                where(result),
+                row["kind"],
+                str(row["processes"]),
+                str(row["devices"]),
+                str(row["batch_size"]),
+                number(row["milliseconds"], ".1f"),
+                f"{row['overhead']:.2f}",
+            ]
+            for row in summary["overheads"]
+        ]
+        head = ["", "batch", "processes", "devices of each", "images", "update, ms", "over one device"]
+        parts.append(table(head, rows))
+        if h100 := summary.get("h100"):
+            parts += _h100(h100)
+    return "\n\n".join(parts)
+
+
+def _h100(found: dict[str, Any]) -> list[str]:
+    """The programs compiled for H100s, and the model."""
+    rows = []
+    for program in found["compiled"]:
+        exchanged = [
+            f"{each['kind']} of {each['bytes']:,} bytes, {each['during']} kernels meanwhile"
+            for each in program["collectives"]
+        ]
+        rows.append(
+            [
+                str(program["gpus"]),
+                f"{program['batch_size']:,}",
+                str(program["kernels"]),
+                "; ".join(exchanged),
+            ]
+        )
+    programs = table(["H100s", "images", "kernels an update", "exchanged in an update"], rows)
+    strong, weak = found["estimates"]["strong"], found["estimates"]["weak"]
+    rows = [
+        [f"{a['gpus']:,}"]
+        + [f"{row['compute_us']:.0f} + {row['exchange_us']:.0f}" for row in (a, b)]
+        + [f"{row['efficiency']:.1%}" for row in (a, b)]
+        for a, b in zip(strong, weak, strict=True)
+    ]
+    head = ["H100s", "8,192 images, us: compute + exchange", "1,024 a GPU, us", "efficiency, strong", "weak"]
+    said = "; ".join(found["assumptions"])
+    return [programs, table(head, rows), f"A model, nothing of it was run. Assumed: {said}."]

@@ -1,0 +1,30 @@
+"""Result files, and the Markdown tables that are made of them."""
+
+import json
+from typing import Any
+
+from benchmarks.protocol import RESULTS
+
+
+def results(name: str) -> list[dict[str, Any]]:
+    """The result files of a benchmark, one a Python version."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}-python*.json"))]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    if not rows:
+        return "No result yet."
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: dict[str, float], form: str = ".2f", factor: float = 1) -> str:
+    """Mean, deviation and number of runs."""
+    return f"{value['mean'] * factor:{form}} ± {value['sd'] * factor:{form}} (n={value['n']:.0f})"
+
+
+def where(result: dict[str, Any]) -> str:
+    """The Python and the JAX of a result."""
+    versions = result["environment"]["versions"]
+    return f"Python {versions['python']}, jax {versions['jax']}"

@@ -49,15 +49,18 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         (
             "`fast` for 13 epochs",
             ("--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95", "--learning-rate", "0.006",
-             "--weight-decay", "0", "--max-shift", "0", "--max-scale", "0", "--max-shear", "0"),
+             "--batch-size", "64", "--weight-decay", "0", "--max-shift", "0", "--max-scale", "0",
+             "--max-shear", "0"),
         ),
         ("random shifts and stretches", ("--max-shift", "2", "--max-scale", "0.1")),
         ("random slants", ("--max-shear", "0.15")),
         ("16, 64 and 64 channels", ("--channels", "16", "64", "64")),
         (
-            "AdamW 0.9/0.99 at half the rate, decay 0.05: the preset",
+            "AdamW 0.9/0.99 at half the rate, decay 0.05",
             ("--beta1", "0.9", "--beta2", "0.99", "--learning-rate", "0.003", "--weight-decay", "0.05"),
         ),
+        ("16, 64 and 96 channels", ("--channels", "16", "64", "96")),
+        ("batches of 96 images instead of 64: the preset", ("--batch-size", "96")),
         ("first filters trained on", ("--stem", "tuned")),
     ),
     "robust": (

@@ -32,7 +32,7 @@ Preset = Literal["fast", "standard", "robust", "large_batch"]
 Stem = Literal["whitened", "tuned", "random"]
 Devices = int | Literal["all"] | None
 
-_REFERENCE_BATCH = 64  # images per update, for which a learning rate is meant: those of `standard`
+_REFERENCE_BATCH = 64  # images per update, for which a learning rate is meant
 _LARGEST = 2**20  # bytes of a configuration: ours have some 600
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
@@ -61,7 +61,7 @@ class TrainConfig:
     """The set of defaults to start from; every other flag overrides it."""
     epochs: int = 13
     """Passes over the training images."""
-    batch_size: int = 64
+    batch_size: int = 96
     """Images per update."""
     learning_rate: float = 3e-3
     """Peak of the one-cycle schedule at 64 images per update; it grows with their square root."""
@@ -95,7 +95,7 @@ class TrainConfig:
     """Augmentation: the share of its strength that it loses, evenly, by the end of the training."""
     non_digits: int = 0
     """Made images of what is no digit, to be learned as a class of their own: see `nondigits`."""
-    channels: tuple[int, ...] = (16, 64, 64)
+    channels: tuple[int, ...] = (16, 64, 96)
     """Output channels of the convolutions."""
     stem: Stem = "whitened"
     """First convolution: filters that whiten the training images' patches, kept; or trained on from there;
@@ -228,6 +228,7 @@ PRESETS: dict[str, TrainConfig] = {
     "robust": TrainConfig(
         preset="robust",
         epochs=24,
+        batch_size=64,
         max_shift=3.5,
         max_scale=0.25,
         max_shear=0.35,
@@ -253,6 +254,7 @@ PRESETS: dict[str, TrainConfig] = {
         batch_size=8192,
         learning_rate=0.00265,
         beta2=0.95,
+        channels=(16, 64, 64),
         views=5,
     ),
 }

@@ -60,7 +60,7 @@ def train(arguments: Sequence[str]) -> None:
     from jaxdigits.plotter import ahead
 
     # Of several processes only the first one draws; which that is may not be known yet.
-    with ahead() if flags.coordinator is None else contextlib.nullcontext():
+    with ahead() if flags.run.plots and flags.coordinator is None else contextlib.nullcontext():
         _train(flags, default)
 
 

@@ -123,6 +123,8 @@ class TrainConfig:
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
     run_dir: str | None = None
     """Folder of this run, new or empty. By default a new one under runs/."""
+    plots: bool = True
+    """Draws the figures of the run into its folder."""
     resume: str | None = None
     """Goes on with an interrupted run: its folder; or auto, for --run-dir or else the newest under runs/."""
     checkpoint_seconds: float = 30.0
@@ -288,13 +290,13 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
 def differences(begun: TrainConfig, now: TrainConfig) -> list[str]:
     """The fields in which two configurations ask for another result.
 
-    A device is none: a run may go on elsewhere, and on more or fewer. Nor is how often it is saved.
+    A device is none: a run may go on elsewhere, and on more or fewer. Nor is how often it is saved, or drawn.
     """
     before, after = to_json(begun), to_json(now)
     return [name for name in before if before[name] != after[name] and name not in _FREE]
 
 
-_FREE = ("device", "devices", "checkpoint_seconds")
+_FREE = ("device", "devices", "checkpoint_seconds", "plots")
 
 
 def from_json(path: str | os.PathLike[str]) -> TrainConfig:

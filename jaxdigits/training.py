@@ -114,7 +114,7 @@ def train(
             splits = _prepared(config, resumed, say)
             devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
             with (
-                Plotter() if distributed.first() else contextlib.nullcontext() as plotter,
+                Plotter() if config.plots and distributed.first() else contextlib.nullcontext() as plotter,
                 _folder(config, resumed) as folder,
                 Saver(config.checkpoint_seconds) as saver,
             ):

@@ -13,7 +13,6 @@ from PIL import Image
 
 import jaxdigits
 from jaxdigits import dataset
-from jaxdigits.plotter import Plotter
 from jaxdigits.training import TrainResult, train
 
 PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it needs no preparing
@@ -65,15 +64,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, mnist: dataset.Dataset) -
     for path, image in zip(paths, mnist.test.images, strict=False):
         Image.fromarray(image[:, :, 0]).save(path)
     return paths
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training draws no figures: they take longer than a small network does, and are tested elsewhere."""
-    monkeypatch.setattr(Plotter, "__enter__", lambda self: self)
-    monkeypatch.setattr(Plotter, "__exit__", lambda *_: None)
-    monkeypatch.setattr(Plotter, "begin", lambda *_: None)
-    monkeypatch.setattr(Plotter, "finish", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -104,6 +104,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "device": st.sampled_from(["auto", "cpu", "gpu"]),
     "devices": st.none() | st.integers(min_value=1) | st.just("all"),
     "deterministic": st.booleans(),
+    "plots": st.booleans(),
     "run_dir": st.none() | NAMES,
     "resume": st.none() | st.text(min_size=1),
     "checkpoint_seconds": st.floats(0, 1e9),
@@ -172,7 +173,7 @@ def test_an_unknown_preset_is_refused():
 
 
 def test_the_ranges_are_all_tested():
-    free = {"dataset", "data_dir", "deterministic", "run_dir", "smoke"}
+    free = {"dataset", "data_dir", "deterministic", "plots", "run_dir", "smoke"}
     assert OUT_OF_RANGE.keys() == set(FIELDS) - free
     assert IN_RANGE.keys() == set(FIELDS)
 

@@ -245,10 +245,10 @@ def test_a_quiet_run_of_the_same_configuration_prints_nothing_and_is_the_same(
         assert summary[name] == tiny_run.summary[name]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_another_seed_gives_other_weights(tmp_path: Path, tiny_run: TrainResult):
     config = str(tiny_run.run_dir / "config.json")
-    main(["train", f"--config={config}", "--seed", "1", "--quiet", "--run-dir", str(tmp_path / "other")])
+    flags = ("--seed", "1", "--quiet", "--no-plots", "--run-dir", str(tmp_path / "other"))
+    main(["train", f"--config={config}", *flags])
     assert weights(tmp_path / "other") != weights(tiny_run)
     assert from_json(tmp_path / "other" / "config.json").seed == 1
 

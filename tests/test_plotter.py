@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from jaxdigits import child, plots
+from jaxdigits.__main__ import main
 from jaxdigits.errors import StorageError
 from jaxdigits.plots import FILES, Figures
 from jaxdigits.plotter import Plotter, ahead, serve
+from tests.commands import SMOKE
 
 
 @pytest.fixture
@@ -61,6 +63,12 @@ def test_a_process_that_was_started_in_vain_is_ended(monkeypatch):
         assert plotter._process is started[1]
     assert started[1].returncode == 0
     assert len(started) == 2
+
+
+def test_none_is_started_for_a_run_without_plots(tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "start", lambda _: pytest.fail("it was"))
+    main(["train", *SMOKE, "--max-updates", "1", "--quiet", "--no-plots", "--run-dir", str(tmp_path / "run")])
+    assert not list((tmp_path / "run").glob("*.png"))
 
 
 def test_a_process_that_was_killed_is_replaced_by_this_one(tmp_path, figures, expected):

@@ -10,13 +10,13 @@ from jaxdigits.profiling import profile
 from .conftest import PACKAGED
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_profile_changes_nothing(tiny_run, tmp_path):
     result = train(
         "fast",
         smoke=True,
         data_dir=str(PACKAGED),
         run_dir=str(tmp_path / "run"),
+        plots=False,
         profile=tmp_path / "trace",
     )
     jax.tree.map(np.testing.assert_array_equal, result.model.params, tiny_run.model.params)

@@ -237,7 +237,13 @@ def test_a_field_that_differs_is_named(run, tmp_path):
 
 def test_only_the_result_counts_as_a_difference(digits):
     config = resolve("fast")
-    for field, value in (("device", "cpu"), ("checkpoint_seconds", 1.0), ("run_dir", "x"), ("resume", "y")):
+    for field, value in (
+        ("device", "cpu"),
+        ("checkpoint_seconds", 1.0),
+        ("plots", False),
+        ("run_dir", "x"),
+        ("resume", "y"),
+    ):
         assert not resume.configs.differences(config, resolve(config, **{field: value}))
     assert resume.configs.differences(config, resolve(config, data_dir=str(digits))) == ["data_dir"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import observe
-from jaxdigits import UsageError, programs, train
+from jaxdigits import UsageError, plots, programs, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
@@ -20,7 +20,7 @@ from jaxdigits.whitening import whitened_filters
 
 from .conftest import PACKAGED
 
-SMALL = {"channels": (4, 8), "hidden": 8}  # a network for what does not depend on the network
+SMALL = {"channels": (4, 8), "hidden": 8, "plots": False}  # a network for what does not depend on it
 
 
 def smoke(folder, **overrides):
@@ -56,7 +56,6 @@ def test_the_summary_adds_up(tiny_run):
     assert tiny_run.history[0]["images"] == 2048
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_callbacks_hear_of_every_epoch(tmp_path):
     epochs, progress = [], []
     overrides = {"data_dir": str(small_set(tmp_path)), "epochs": 3, "batch_size": 16, "validation": 30}
@@ -88,7 +87,6 @@ def small_set(tmp_path):
     return folder
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
     made = []
 
@@ -112,7 +110,6 @@ def test_the_first_convolution_whitens_the_images_of_the_run(tiny_run, mnist):
     np.testing.assert_array_equal(found["bias"], bias)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stem", ["tuned", "random"])
 def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, stem):
     overrides = {"data_dir": str(small_set(tmp_path)), "stem": stem, "learning_rate": 1e-5}
@@ -138,6 +135,16 @@ def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, 
     assert correct == result.summary["test_correct"]
     assert drawn == [1024 - correct]  # every mistake counts in the figure
     assert drawn[0] > 40  # more than there is room for
+
+
+def test_a_run_without_plots_is_the_same_but_for_them(tmp_path, tiny_run, monkeypatch):
+    monkeypatch.setattr(Plotter, "__enter__", lambda _: pytest.fail("a process that draws was started"))
+    result = smoke(tmp_path / "run", plots=False)
+    names = {path.name for path in tiny_run.run_dir.iterdir()}
+    assert names - {path.name for path in result.run_dir.iterdir()} == set(plots.FILES)
+    for mine, theirs in zip(weights(result), weights(tiny_run), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert result.summary["test_correct"] == tiny_run.summary["test_correct"]
 
 
 def test_two_runs_cannot_have_one_folder(tmp_path):

@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:  # matplotlib is slow to import; a type does not need it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FILES", "Figures", "confusion", "draw_course", "draw_outcome", "history", "mistakes", "warm_up"]
+__all__ = ["FILES", "FigureName", "confusion", "draw", "history", "mistakes", "warm_up"]
 
-FILES = ("history.png", "confusion.png", "mistakes.png")  # what a run has in its folder
+FigureName = Literal["history", "confusion", "mistakes"]
+FILES = tuple(f"{name}.png" for name in get_args(FigureName))  # what a run has in its folder
 _DPI = 120  # pixels per inch: 7.5 inches fill a page of 900 pixels
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind: Okabe and Ito 2008
 _NUMBERED = 12  # classes: with more, numbers in the cells would be too small to read
@@ -31,49 +32,15 @@ _HEAD = 16  # of these: the height of the title
 _ENLARGED = 4  # pixels of the figure for each of them
 
 
-class Figures(NamedTuple):
-    """What the figures of a run are drawn from.
-
-    Attributes:
-      history: the metrics of each epoch.
-      confusion: counts, integers [k, k]: of each true class (rows) and the class that was read (columns).
-      names: the classes.
-      images: the test images that were read wrongly, uint8 [m, 28, 28, 1].
-      labels: their true classes, integers [m].
-      predictions: the classes that were read, integers [m].
-      certainty: the probabilities of these, [m], from 0 to 1.
-      total: how many images were tested.
-    """
-
-    history: Sequence[Mapping[str, float]]
-    confusion: np.ndarray
-    names: Sequence[str]
-    images: np.ndarray
-    labels: np.ndarray
-    predictions: np.ndarray
-    certainty: np.ndarray
-    total: int
-
-
-def draw_course(folder: Path, metrics: Sequence[Mapping[str, float]]) -> None:
-    """Draws the first of a run's figures, `history`, which is known before the others are.
+def draw(folder: Path, figure: FigureName, *values: Any) -> None:
+    """Draws a figure of this name into a folder, from what its function below takes.
 
     Raises:
       StorageError: the file cannot be written.
     """
-    history(folder / FILES[0], metrics)
-
-
-def draw_outcome(folder: Path, figures: Figures) -> None:
-    """Draws the others: its confusions, its worst mistakes.
-
-    Raises:
-      StorageError: a file cannot be written.
-    """
-    confusions, worst = (folder / name for name in FILES[1:])
-    confusion(confusions, figures.confusion, figures.names)
-    wrong = (figures.images, figures.labels, figures.predictions, figures.certainty)
-    mistakes(worst, *wrong, figures.names, figures.total)
+    {"history": history, "confusion": confusion, "mistakes": mistakes}[figure](
+        folder / f"{figure}.png", *values
+    )
 
 
 def warm_up() -> None:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +24,11 @@ import numpy as np
 
 from jaxdigits import child, plots
 from jaxdigits.errors import StorageError
-from jaxdigits.plots import Figures
+from jaxdigits.plots import FigureName
 
 __all__ = ["Plotter", "ahead", "main", "serve"]
 
 _PATIENCE = 30.0  # seconds for three figures, which take half a one; then this process draws them
-_ARRAYS = ("confusion", "labels", "predictions", "certainty")
-
 
 _ahead: "list[subprocess.Popen[bytes]]" = []  # started ahead, for whoever draws next
 
@@ -59,7 +57,7 @@ class Plotter:
             self._process = _ahead.pop() if _ahead else child.start("jaxdigits.plotter")
         except OSError:
             self._process = None
-        self._history, self._asked = [], False
+        self._asked: list[tuple[Path, FigureName, tuple[Any, ...]]] = []
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
@@ -68,36 +66,31 @@ class Plotter:
                 self._process.kill()
             child.end(self._process)
 
-    def begin(self, folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-        """Has the course of a run drawn into a folder, if this can be done beside what is done meanwhile."""
-        self._history, self._asked = history, False
-        with contextlib.suppress(OSError):
-            self._send({"folder": os.fspath(folder.absolute()), "history": history})
-            self._asked = True
+    def draw(self, folder: Path, figure: FigureName, *values: Any) -> None:
+        """Has a figure drawn into a folder, beside what is done meanwhile; values as for `plots.draw`."""
+        self._asked.append((folder, figure, values))
+        if self._process and self._process.stdin:
+            request = [os.fspath(folder.absolute()), figure, *map(_to_json, values)]
+            with contextlib.suppress(OSError):  # it is not there any more: `wait` finds that out
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
 
-    def finish(self, folder: Path, figures: Figures) -> None:
-        """Draws the rest, and waits until all lie there.
+    def wait(self) -> None:
+        """Waits until all figures lie there.
 
         Raises:
           StorageError: a file cannot be written.
         """
+        asked, self._asked = self._asked, []
         try:
-            self._send({"folder": os.fspath(folder.absolute()), "figures": _to_json(figures)})
-            errors = self._answers(1 + self._asked)
-        except (OSError, ValueError, TypeError, LookupError):  # it is not there any more
-            self._asked, errors = False, []
-            plots.draw_outcome(folder, figures)
-        if not self._asked:
-            plots.draw_course(folder, self._history)
+            errors = self._answers(len(asked))
+        except (OSError, ValueError):  # it was killed, or is too slow
+            for folder, figure, values in asked:
+                plots.draw(folder, figure, *values)
+            return
         for error in errors:
             if error is not None:
                 raise StorageError(error)
-
-    def _send(self, request: dict[str, Any]) -> None:
-        if not self._process or not self._process.stdin:
-            raise OSError("there is no process")
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
 
     def _answers(self, count: int) -> list[str | None]:
         """What the process reports of so many requests: an error, or none."""
@@ -106,40 +99,36 @@ class Plotter:
         impatient = threading.Timer(_PATIENCE, self._process.kill)
         impatient.start()
         try:
-            return [json.loads(self._process.stdout.readline())["error"] for _ in range(count)]
+            return [json.loads(self._process.stdout.readline()) for _ in range(count)]
         finally:
             impatient.cancel()
 
 
-def _to_json(figures: Figures) -> dict[str, Any]:
-    """Figures as JSON values: pixels in base64, other arrays as lists."""
-    values = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in figures._asdict().items()
-        if name != "images"
-    }
-    return values | {"images": base64.b64encode(figures.images.tobytes()).decode()}
+def _to_json(value: Any) -> Any:
+    """A value as one of JSON: an array as its dtype, its shape and, in base64, its bytes."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return {"array": [value.dtype.str, value.shape, base64.b64encode(value.tobytes()).decode()]}
 
 
-def _from_json(values: dict[str, Any]) -> Figures:
-    images = np.frombuffer(base64.b64decode(values.pop("images")), np.uint8).reshape(-1, 28, 28, 1)
-    fields: dict[str, Any] = values | {name: np.array(values[name]) for name in _ARRAYS}
-    return Figures(**fields, images=images)
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    dtype, shape, content = value["array"]
+    return np.frombuffer(base64.b64decode(content), dtype).reshape(shape)
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answers requests until there are no more."""
     plots.warm_up()
     for line in requests:
-        request, error = json.loads(line), None
+        folder, figure, *values = json.loads(line)
+        error = None
         try:
-            if "history" in request:
-                plots.draw_course(Path(request["folder"]), request["history"])
-            else:
-                plots.draw_outcome(Path(request["folder"]), _from_json(request["figures"]))
+            plots.draw(Path(folder), figure, *map(_from_json, values))
         except StorageError as failure:
             error = str(failure)
-        answers.write(json.dumps({"error": error}).encode() + b"\n")
+        answers.write(json.dumps(error).encode() + b"\n")
         answers.flush()
 
 

@@ -32,7 +32,6 @@ from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, fit_temperature
 from jaxdigits.interrupts import Watch, unwinding
 from jaxdigits.loop import Loop, Progress
-from jaxdigits.plots import Figures
 from jaxdigits.plotter import Plotter
 from jaxdigits.programs import Programs
 from jaxdigits.rejection import fit_threshold, score
@@ -220,18 +219,21 @@ def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: 
     config, splits, folder, clock = loop.config, loop.splits, loop.folder, loop.clock
     params, temperature, threshold = loop.state.params, 1.0, None
     if plotter:
-        plotter.begin(folder.path, loop.history)
+        plotter.draw(folder.path, "history", loop.history)
     if config.early_stop and loop.best_params is not None:
         params = loop.best_params
+    test = loop.measure(params, splits.test, views=config.views)
+    if plotter:
+        plotter.draw(folder.path, "confusion", test.confusion, splits.class_names)
+    loop.heed()
     if splits.validation is not None:
         held_out = loop.measure(params, splits.validation, views=config.views)
         temperature = fit_temperature(held_out)
         threshold = fit_threshold(score(held_out.logits, temperature, held_out.none_class))
-    loop.heed()
-    test = loop.measure(params, splits.test, views=config.views).at(temperature)
+        test = test.at(temperature)
     loop.heed()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        drawing = pool.submit(plotter.finish, folder.path, _figures(loop, test)) if plotter else None
+        drawing = pool.submit(_draw_mistakes, plotter, loop, test) if plotter else None
         some = Split(*(a[:_TRAIN_FIGURE] for a in splits.train))
         figures = {
             "train_accuracy": loop.measure(params, some).accuracy,
@@ -253,19 +255,16 @@ def _finish(loop: Loop, device: devices.Device, plotter: Plotter | None, ended: 
     return TrainResult(model, loop.history, summary, folder.path)
 
 
-def _figures(loop: Loop, test: Evaluation) -> Figures:
-    """What there is to draw, once the test images have been read."""
+def _draw_mistakes(plotter: Plotter, loop: Loop, test: Evaluation) -> None:
+    """Has the last of the figures drawn, and waits for all."""
     wrong = np.flatnonzero(test.predictions != test.labels)
-    return Figures(
-        loop.history,
-        test.confusion,
-        loop.splits.class_names,
-        np.asarray(loop.splits.test.images[wrong]),
-        test.labels[wrong],
-        test.predictions[wrong],
-        np.exp(test.log_probabilities.max(axis=1))[wrong],
-        test.total,
+    images = np.asarray(loop.splits.test.images[wrong])
+    certainty = np.exp(test.log_probabilities.max(axis=1))[wrong]
+    classes = test.labels[wrong], test.predictions[wrong]
+    plotter.draw(
+        loop.folder.path, "mistakes", images, *classes, certainty, loop.splits.class_names, test.total
     )
+    plotter.wait()
 
 
 def _summary(loop: Loop, device: devices.Device, ended: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -7,38 +7,49 @@ import pytest
 from jaxdigits import child, plots
 from jaxdigits.__main__ import main
 from jaxdigits.errors import StorageError
-from jaxdigits.plots import FILES, Figures
+from jaxdigits.plots import FILES
 from jaxdigits.plotter import Plotter, ahead, serve
 from tests.commands import SMOKE
 
 
 @pytest.fixture
 def figures():
+    """What each figure is drawn from."""
     random = np.random.default_rng(0)
     counts = random.integers(0, 900, (10, 10))
     images = random.integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     labels, predictions = random.integers(0, 10, (2, 5))
     history = [{"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.9}]
-    return Figures(history, counts, [*"0123456789"], images, labels, predictions, random.random(5), 1000)
+    names = tuple("0123456789")
+    return {
+        "history": (history,),
+        "confusion": (counts, names),
+        "mistakes": (images, labels, predictions, random.random(5), names, 1000),
+    }
 
 
 def content(folder):
     return [(folder / name).read_bytes() for name in FILES]
 
 
+def draw(plotter, folder, figures):
+    for name, values in figures.items():
+        plotter.draw(folder, name, *values)
+
+
 @pytest.fixture
 def expected(tmp_path, figures):
     folder = tmp_path / "expected"
     folder.mkdir()
-    plots.draw_course(folder, figures.history)
-    plots.draw_outcome(folder, figures)
+    for name, values in figures.items():
+        plots.draw(folder, name, *values)
     return content(folder)
 
 
 def test_a_process_draws_what_this_one_would(tmp_path, figures, expected):
     with Plotter() as plotter:
-        plotter.begin(tmp_path, figures.history)
-        plotter.finish(tmp_path, figures)
+        draw(plotter, tmp_path, figures)
+        plotter.wait()
         process = plotter._process
     assert content(tmp_path) == expected
     assert process is not None
@@ -47,8 +58,8 @@ def test_a_process_draws_what_this_one_would(tmp_path, figures, expected):
 
 def test_a_process_that_was_started_ahead_draws(tmp_path, figures, expected):
     with ahead(), Plotter() as plotter:
-        plotter.begin(tmp_path, figures.history)
-        plotter.finish(tmp_path, figures)
+        draw(plotter, tmp_path, figures)
+        plotter.wait()
     assert content(tmp_path) == expected
 
 
@@ -76,26 +87,28 @@ def test_a_process_that_was_killed_is_replaced_by_this_one(tmp_path, figures, ex
         assert plotter._process is not None
         plotter._process.send_signal(signal.SIGKILL)
         plotter._process.wait()
-        plotter.begin(tmp_path, figures.history)
-        plotter.finish(tmp_path, figures)
+        draw(plotter, tmp_path, figures)
+        plotter.wait()
     assert content(tmp_path) == expected
 
 
 def test_a_process_that_is_killed_in_between_is_replaced_by_this_one(tmp_path, figures, expected):
     with Plotter() as plotter:
-        plotter.begin(tmp_path, figures.history)
+        history = {"history": figures.pop("history")}
+        draw(plotter, tmp_path, history)
         assert plotter._process is not None
         plotter._process.send_signal(signal.SIGKILL)
         plotter._process.wait()
-        plotter.finish(tmp_path, figures)
+        draw(plotter, tmp_path, figures)
+        plotter.wait()
     assert content(tmp_path) == expected
 
 
 def test_a_process_that_cannot_be_started_is_replaced_by_this_one(tmp_path, figures, expected, monkeypatch):
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with Plotter() as plotter:
-        plotter.begin(tmp_path, figures.history)
-        plotter.finish(tmp_path, figures)
+        draw(plotter, tmp_path, figures)
+        plotter.wait()
     assert content(tmp_path) == expected
 
 
@@ -109,9 +122,9 @@ def test_a_training_that_fails_waits_for_no_process():
 
 def test_a_folder_that_is_gone_is_a_storage_error(tmp_path, figures):
     with Plotter() as plotter:
-        plotter.begin(tmp_path / "gone", figures.history)
+        draw(plotter, tmp_path / "gone", figures)
         with pytest.raises(StorageError, match="cannot write"):
-            plotter.finish(tmp_path / "gone", figures)
+            plotter.wait()
 
 
 def test_a_pipe_that_closes_ends_it():
@@ -121,11 +134,9 @@ def test_a_pipe_that_closes_ends_it():
 
 
 def test_no_mistakes_are_drawn_too(tmp_path, figures):
-    none = figures._replace(
-        images=figures.images[:0], labels=figures.labels[:0], predictions=figures.predictions[:0],
-        certainty=figures.certainty[:0],
-    )  # fmt: skip
+    images, labels, predictions, certainty, *others = figures["mistakes"]
+    none = (images[:0], labels[:0], predictions[:0], certainty[:0], *others)
     with Plotter() as plotter:
-        plotter.begin(tmp_path, none.history)
-        plotter.finish(tmp_path, none)
+        draw(plotter, tmp_path, figures | {"mistakes": none})
+        plotter.wait()
     assert all(picture.startswith(b"\x89PNG") for picture in content(tmp_path))

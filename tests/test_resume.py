@@ -24,7 +24,6 @@ from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
 from jaxdigits.loop import Progress
-from jaxdigits.plots import Figures
 from jaxdigits.plotter import Plotter
 from jaxdigits.runs import BEST_FILE
 from jaxdigits.training import TrainResult
@@ -38,22 +37,24 @@ class Killed(BaseException):
     """Stands for a kill -9: nothing of the library's is done after it."""
 
 
-DRAWN: dict[Path, Any] = {}  # what the figures of a run show
+DRAWN: dict[Path, dict[str, Any]] = {}  # what the figures of a run show
 
 
 @pytest.fixture(scope="module", autouse=True)
 def undrawn() -> Iterator[None]:
     """Notes what the figures would show: drawing them takes longer than these trainings."""
 
-    def note(_: Plotter, folder: Path, figures: Figures):
-        shown = [value.tolist() if isinstance(value, np.ndarray) else value for value in figures[1:]]
-        DRAWN[folder] = [timeless(dict(metrics)) for metrics in figures.history], shown
+    def note(_: Plotter, folder: Path, figure: str, *values: Any):
+        shown = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
+        if figure == "history":
+            shown = [timeless(dict(metrics)) for metrics in values[0]]
+        DRAWN.setdefault(folder, {})[figure] = shown
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plotter, "__enter__", lambda self: self)
         patch.setattr(Plotter, "__exit__", lambda *_: None)
-        patch.setattr(Plotter, "begin", lambda *_: None)
-        patch.setattr(Plotter, "finish", note)
+        patch.setattr(Plotter, "draw", note)
+        patch.setattr(Plotter, "wait", lambda _: None)
         yield
 
 

@@ -126,15 +126,17 @@ def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, st
 @pytest.mark.parametrize("views", [5, 9])
 def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, views, monkeypatch):
     drawn = []
-    monkeypatch.setattr(Plotter, "finish", lambda _self, _folder, figures: drawn.append(len(figures.images)))
+    monkeypatch.setattr(Plotter, "draw", lambda _self, _folder, name, *values: drawn.append((name, values)))
     result = smoke(tmp_path / "run", views=views)
     assert result.model.views == views
     predictions = Recognizer(result.model).predict(mnist.test.images[:1024])
     assert isinstance(predictions, Predictions)
     correct = (predictions.digits == mnist.test.labels[:1024]).sum()
     assert correct == result.summary["test_correct"]
-    assert drawn == [1024 - correct]  # every mistake counts in the figure
-    assert drawn[0] > 40  # more than there is room for
+    assert [name for name, _ in drawn] == ["history", "confusion", "mistakes"]
+    (_,), (confusion, _), (images, *_) = (values for _, values in drawn)
+    assert confusion.sum() - confusion.trace() == len(images) == 1024 - correct  # every mistake counts
+    assert len(images) > 40  # more than there is room for
 
 
 def test_a_run_without_plots_is_the_same_but_for_them(tmp_path, tiny_run, monkeypatch):

@@ -22,7 +22,7 @@ from jaxdigits import child, loader, rejection
 from jaxdigits.checkpoint import Model, load_model
 from jaxdigits.device import allocate_as_needed
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.evaluate import average_views, views_of
+from jaxdigits.evaluate import average_views, in_portions, views_of
 from jaxdigits.image import Invert
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.sources import Pictures, is_batch
@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-# Images in one program, besides the views of a single picture: on a CPU as many as its cache holds.
-_BATCH_SIZES = {"cpu": (16, 64), "other": (32, 256, 1024)}
+# Images in one program, besides the views of a single picture.
+_BATCH_SIZES = {"cpu": (16, 64, 320), "other": (32, 256, 1024)}
+_PORTION = 32  # of them that a CPU takes through the network at once: their windows stay in its cache
 _READ_AT_ONCE = 256  # pictures, where any number streams through
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
@@ -59,10 +60,11 @@ class Recognizer:
         self._params = jax.device_put(model.params, device)
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
-        self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with small programs
+        self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
         # On a CPU, too, a single picture's few views take less time as direct convolutions.
         self._single = jax.jit(model.network("direct").apply)
-        self._several = jax.jit(model.network("winograd").apply) if on_cpu else self._single
+        several = in_portions(model.network("winograd"), _PORTION)
+        self._several = jax.jit(several) if on_cpu else self._single
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -179,7 +181,7 @@ class Recognizer:
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
         batches = [*self._batches(images)]
-        if len(batches) > 2 and self._threads > 1:
+        if len(batches) > 1 and self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:
                 logits = [*pool.map(lambda batch: np.asarray(self._logits(batch)), batches)]
         else:

@@ -3,9 +3,9 @@
 Claim: the seconds after which 98.15%, 99.0% and 99.5% of the test images are read rightly, of training
 alone and of the whole process, on one machine, all contestants taking turns. All start from the same
 arrays. A peer reaches an accuracy with the first epoch that ends at or above it; ours are complete runs,
-each under a schedule of its own length: `fast` cut to 150 updates, `fast`, and `standard`. Ratios are
-medians over neighbouring runs. A peer that is not installed is left out, aloud. `pip install .[bench]`
-brings PyTorch and Keras.
+each under a schedule of its own length: `fast` cut to 150 updates, `fast`, and `standard`. They draw no
+figures, as the peers draw none. Ratios are medians over neighbouring runs. A peer that is not installed is
+left out, aloud. `pip install .[bench]` brings PyTorch and Keras.
 
     python -m benchmarks.time_to_accuracy [--seeds 30]
     python -m benchmarks.time_to_accuracy --name keras --ours sprint --peers keras_origin_tensorflow
@@ -58,7 +58,7 @@ def peer(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
 
 def ours(name: str, seed: int, cache: Path) -> dict[str, Any]:
     """One run of this library in a fresh process, in the form of the peers."""
-    run = train(*OURS[name], seed=seed, cache=cache)
+    run = train(*OURS[name], "--no-plots", seed=seed, cache=cache)
     return {
         "train_seconds": [run["seconds"]["train"]],
         "test_accuracy": [run["test_accuracy"]],

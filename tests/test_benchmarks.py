@@ -11,6 +11,7 @@ import pytest
 from benchmarks import __main__ as bench
 from benchmarks import gpu_compile, hlo, predict_speed, scaling_model
 from benchmarks.hlo import Kernel
+from benchmarks.time_to_accuracy import reached
 
 # The shapes of an update as XLA writes them for a GPU, cut down to one of each kind.
 MODULE = """\
@@ -250,3 +251,15 @@ def test_calls_that_warm_up_do_not_count():
     calls: list[int] = []
     assert len(predict_speed.timed(calls.append, 1, n=3, before=2)) == 3
     assert calls == [1] * 5
+
+
+def test_of_a_peers_process_only_what_came_before_an_accuracy_counts():
+    run = {
+        "train_seconds": [10.0, 20.0, 30.0],
+        "test_accuracy": [0.97, 0.985, 0.99],
+        "seconds_before_end": [24.0, 12.0, 0.0],
+        "wall_seconds": 45.0,
+    }
+    assert reached(run, 0.98) == (20.0, 33.0)
+    assert reached(run, 0.985) == (20.0, 33.0)
+    assert reached(run, 0.999) is None

@@ -3,8 +3,8 @@
     python -m benchmarks.peers.contestant pytorch_one_epoch --seed 0
 
 The last line holds the peer, the seed, the cumulative training seconds and the test accuracy after each
-epoch, the number of threads and the peer's settings. A peer whose package is missing is skipped, without
-an error.
+epoch, how long before the end that was known, the number of threads and the peer's settings. A peer whose
+package is missing is skipped, without an error.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,12 +54,16 @@ def _run(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
     os.environ.update(peer.variables)
     module = importlib.import_module(f"benchmarks.peers.{peer.module}")
     data = load("mnist")
-    course = list(module.train(*data.train, *data.test, seed=seed, epochs=epochs))
+    course, measured = [], []
+    for epoch in module.train(*data.train, *data.test, seed=seed, epochs=epochs):
+        course.append(epoch)
+        measured.append(time.perf_counter())
     return {
         "peer": name,
         "seed": seed,
         "train_seconds": [round(epoch.train_seconds, 4) for epoch in course],
         "test_accuracy": [epoch.test_accuracy for epoch in course],
+        "seconds_before_end": [round(measured[-1] - then, 4) for then in measured],
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "settings": module.SETTINGS,
     }

@@ -135,7 +135,7 @@ class Evaluation:
 def in_portions(network: Network, portion: int) -> Callable[[Params, jax.Array], jax.Array]:
     """The network's `apply`, for batches of any number of portions, which go through it one by one.
 
-    On a CPU some sixty images stay in its cache, and take half the time of many at once.
+    On a CPU a few dozen images stay in its cache, and take half the time of many at once.
     """
 
     def apply(params: Params, images: jax.Array) -> jax.Array:

@@ -133,9 +133,10 @@ def _explained(box: str, kind: type[Any]) -> str:
 
 def _flags(kind: type[Any]) -> list[str]:
     """The flags of a command."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    if "run" in names:  # a configuration, whose fields are flags too
-        names += [field.name for field in dataclasses.fields(TrainConfig)]
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    if "run" in fields:  # a configuration, whose fields are flags too
+        fields |= {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+    names = [*fields, *(f"no_{name}" for name, type_ in fields.items() if type_ is bool)]
     return [f"--{name.replace('_', '-')}" for name in names if name not in ("run", "pictures")]
 
 

@@ -62,7 +62,7 @@ def test_wrong_usage(capsys: Capture, arguments: str, expected: str):
     assert expected in refused(capsys, 2, *arguments.split())
 
 
-@pytest.mark.parametrize("flag", [*FLAGS, "--quiet", "--config"])
+@pytest.mark.parametrize("flag", [*FLAGS, "--no-plots", "--quiet", "--config"])
 def test_a_misspelt_flag_names_the_nearest(capsys: Capture, flag: str):
     assert f"did you mean {flag}?" in refused(capsys, 2, "train", f"{flag[:-2]}{flag[-1]}", "1")
 

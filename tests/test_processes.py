@@ -22,7 +22,7 @@ from jaxdigits.resume import CONFIG_FILE, SUMMARY_FILE
 from .cached import install
 from .conftest import PACKAGED, ROOT
 from .idx_files import write_idx
-from .test_mesh import SIMULATED, assert_same, free_port
+from .test_mesh import SIMULATED, TOLERANCE, assert_same, free_port
 from .test_training import small_set
 
 
@@ -62,19 +62,37 @@ def weights(folder):
     return {jax.tree_util.keystr(path): leaf for path, leaf in paths}
 
 
-def test_two_processes_leave_what_one_leaves(tmp_path):
-    """After six updates: a last bit that rounding changes is then one of the last still, of all weights."""
-    flags = ("--smoke", "--max-updates", 6, "--data-dir", prepared(PACKAGED), "--run-dir", "two")
-    first, second = ends(*together(tmp_path, *flags, "--profile", "trace"))
+def apart(found, expected):
+    """How far each weight of two models lies from the other's."""
+    assert found.keys() == expected.keys()
+    return np.concatenate([np.abs(found[name] - expected[name]).ravel() for name in expected])
+
+
+def test_two_processes_make_the_updates_that_one_makes(tmp_path):
+    flags = ("--smoke", "--max-updates", 2, "--no-plots", "--data-dir", prepared(PACKAGED))
+    assert [end[0] for end in ends(*together(tmp_path, *flags, "--run-dir", "two"))] == [0, 0]
+    digits, run = str(PACKAGED), str(tmp_path / "one")
+    alone = train("fast", smoke=True, max_updates=2, plots=False, data_dir=digits, run_dir=run)
+    assert apart(weights(tmp_path / "two"), weights(alone.run_dir)).max() < 2e-5
+
+
+def test_two_processes_leave_what_one_leaves(tmp_path, tiny_run):
+    """All that a run leaves. Its weights nearly: a last bit that differs after two updates grows in sixteen.
+
+    On one processor, two of three seeds ended within 0.00002 of one process in all weights, and this one, the
+    third, in 999 of 1,000 within 0.001; on another one this one did in all.
+    """
+    flags = ("--smoke", "--data-dir", prepared(PACKAGED), "--run-dir", "two", "--profile", "trace")
+    first, second = ends(*together(tmp_path, *flags))
     assert first[::2] == (0, "")
     assert second == (0, "", "")
     assert "test" in first[1]
-    alone = train("fast", smoke=True, max_updates=6, data_dir=str(PACKAGED), run_dir=str(tmp_path / "one"))
-    assert_same(weights(tmp_path / "two"), weights(alone.run_dir))
-    assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in alone.run_dir.iterdir()}
+    assert np.quantile(apart(weights(tmp_path / "two"), weights(tiny_run.run_dir)), 0.995) < TOLERANCE
+    ours, alone = {p.name for p in (tmp_path / "two").iterdir()}, {p.name for p in tiny_run.run_dir.iterdir()}
+    assert ours == alone
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert (summary["processes"], summary["devices"]) == (2, 2)
-    assert summary["test_correct"] == pytest.approx(alone.summary["test_correct"], abs=3)
+    assert summary["test_correct"] == pytest.approx(tiny_run.summary["test_correct"], abs=3)
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 1
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 

@@ -195,7 +195,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     everywhere = meshes.replicated(mesh)
     state, images, labels, key = meshes.shapes_on(everywhere, (state, images, labels, key))
     data = Data(images, labels, meshes.shapes_on(meshes.along(mesh, None, "data"), order), key)
-    executor = Executor(
+    executor = Executor.of(
         make_update(network, optimizer, config, updates * config.epochs), state, data, any_count=False
     )
     return executor.compile(updates)

@@ -25,6 +25,7 @@ from jaxdigits import dataset, device
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 from jaxdigits.executor import Executor
 from jaxdigits.model import CNN, build, fastest_form
+from jaxdigits.network import draw, shapes_of
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, TrainState, cross_entropy, epoch_order, init_state, make_update
 
@@ -87,7 +88,7 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
 
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
         state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
-        drive = Executor(update, state, data, any_count=True)
+        drive = Executor.of(update, state, data, any_count=True)
         holder = [drive(state, data, 1)]
 
         def go() -> None:
@@ -119,9 +120,10 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
 
 def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """Each layer alone: functions that do `_LAYER_TURNS` of it and wait, forward and with its gradients."""
-    batch, random = config.batch_size, np.random.default_rng(0)
+    batch = config.batch_size
     form, fixed = fastest_form(jax.local_devices()[0].platform), config.stem == "whitened"
-    network = CNN(config.channels, config.hidden, 10, form=form, fixed_stem=fixed, random=random)
+    params = draw(shapes_of(config.channels, config.hidden, 10), 0)
+    network = CNN(params, form=form, fixed_stem=fixed)
     side, inputs, found = 14, 4, {}
     for index, outputs in enumerate(config.channels):
 

@@ -70,7 +70,7 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     )(np.uint32(0))
     data = Data(images, labels, order, jax.jit(jax.random.key, out_shardings=everywhere)(np.uint32(0)))
     state = jax.jit(lambda p: init_state(p, optimizer), out_shardings=everywhere)(network.init(0))
-    drive = Executor(make_update(network, optimizer, config, 1000), state, data, any_count=True)
+    drive = Executor.of(make_update(network, optimizer, config, 1000), state, data, any_count=True)
     state = jax.block_until_ready(drive(state, data, UPDATES))
     seconds = []
     for _ in range(3):

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxdigits.errors import DataError
-from jaxdigits.model import Form, Network, Params, build
+from jaxdigits.network import Form, Network, Params, shapes_of
 from jaxdigits.storage import atomic_write, read_bounded
 
 __all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
@@ -66,6 +66,8 @@ class Model:
 
     def network(self, form: Form) -> Network:
         """The network whose weights these are."""
+        from jaxdigits.model import build
+
         dtype = "bfloat16" if self.config.get("dtype") == "bfloat16" else "float32"
         return build(self.channels, self.hidden, self.outputs, form=form, dtype=dtype)
 
@@ -155,8 +157,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
     if not all(isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME for name in names):
         raise ValueError(f"its class names are no printable strings of up to {_LONGEST_NAME} characters")
     none_class, threshold = _rejection(about)
-    network = build(channels, hidden, len(names) + none_class, form="patches")
-    shapes = network.shapes
+    shapes = shapes_of(channels, hidden, len(names) + none_class)
     expected = _named(shapes)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())[0]

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int, UInt8
 
 from jaxdigits import mesh as meshes
-from jaxdigits.model import Network, Params
+from jaxdigits.network import Network, Params
 
 __all__ = [
     "Evaluation",
@@ -149,37 +149,49 @@ def in_portions(network: Network, portion: int) -> Callable[[Params, jax.Array],
 
 
 class Evaluator:
-    """Compiles a network's forward pass for one batch size, and runs it over splits of any size.
+    """Runs a network's compiled forward pass over splits of any size.
 
     Args:
-      network: the network.
-      params: its parameters, or their shapes.
-      batch_size: images per call of the compiled program, at least; more where the devices cannot
-        share so many evenly, in whole portions.
-      portion: images that go through the network together within the call: see `in_portions`.
-      mesh: the devices; by default one.
+      program: the pass, compiled: parameters and images to logits.
+      batch_size: how many images it is compiled for.
+      mesh: the devices that share them.
     """
 
-    def __init__(
-        self,
+    def __init__(self, program: Callable[[Params, jax.Array], jax.Array], batch_size: int, mesh: Mesh):
+        self.program, self.batch_size = program, batch_size
+        self._divided = meshes.along(mesh, "data")
+
+    @classmethod
+    def compile(
+        cls,
         network: Network,
         params: Params,
         batch_size: int = 4096,
         portion: int = 64,
         mesh: Mesh | None = None,
-    ):
+    ) -> "Evaluator":
+        """Compiles the pass.
+
+        Args:
+          network: the network.
+          params: its parameters, or their shapes.
+          batch_size: images per call of the compiled program, at least; more where the devices cannot
+            share so many evenly, in whole portions.
+          portion: images that go through the network together within the call: see `in_portions`.
+          mesh: the devices; by default one.
+        """
         mesh = mesh or meshes.make_mesh(jax.local_devices()[:1])
         share = math.ceil(batch_size / mesh.shape["data"])
         share = math.ceil(share / portion) * portion if share > portion else share
-        self.batch_size = share * mesh.shape["data"]
+        batch_size = share * mesh.shape["data"]
         apply = jax.shard_map(
             in_portions(network, portion), mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data")
         )
-        self._divided = meshes.along(mesh, "data")
-        images = jax.ShapeDtypeStruct((self.batch_size, 28, 28, 1), jnp.uint8, sharding=self._divided)
+        divided = meshes.along(mesh, "data")
+        images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8, sharding=divided)
         program = jax.jit(apply, out_shardings=meshes.replicated(mesh))
         params = meshes.shapes_on(meshes.replicated(mesh), params)
-        self._program: Callable[..., jax.Array] = program.lower(params, images).compile()
+        return cls(program.lower(params, images).compile(), batch_size, mesh)
 
     def logits(
         self, params: Params, images: UInt8[np.ndarray, "n 28 28 1"], views: int = 1
@@ -194,7 +206,7 @@ class Evaluator:
             batch = meshes.own_rows(self._divided, batch, self.batch_size)
             for batches, view in zip(found, views_of(batch, views), strict=True):
                 shares = jax.make_array_from_callback(view.shape, self._divided, view.__getitem__)
-                batches.append(self._program(params, shares))
+                batches.append(self.program(params, shares))
         logits = [np.concatenate(batches)[: len(images)] for batches in jax.device_get(found)]
         return average_views(np.stack(logits))
 

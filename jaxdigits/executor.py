@@ -14,6 +14,7 @@ On several devices the program is the same one on each of them: it is compiled f
 
 import math
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,29 +29,43 @@ class Executor:
     """The compiled loop around an update.
 
     Args:
-      update: the pure update.
-      state: the state to begin with, or its shapes; with a sharding, that of every later state as well.
-      data: the data, or its shapes.
-      any_count: compile once for every count, instead of once for each.
+      program: gives the loop for so many updates, compiled; or, called with None, one for every count.
+      any_count: whether one serves every count.
     """
 
-    def __init__(self, update: Update, state: TrainState, data: Data, *, any_count: bool):
+    def __init__(self, program: Callable[[int | None], Callable[..., TrainState]], *, any_count: bool):
+        self._program, self.any_count = program, any_count
+        self._programs: dict[int | None, Callable[..., TrainState]] = {}
+
+    @classmethod
+    def of(cls, update: Update, state: TrainState, data: Data, *, any_count: bool) -> "Executor":
+        """One that compiles what it needs.
+
+        Args:
+          update: the pure update.
+          state: the state to begin with, or its shapes; with a sharding, that of every later state as well.
+          data: the data, or its shapes.
+          any_count: compile once for every count, instead of once for each.
+        """
+
         def advance(state: TrainState, data: Data, count: int | jax.Array) -> TrainState:
             return jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state)
 
-        self._shapes = (state, data)
-        self.any_count = any_count
         static = () if any_count else ("count",)
         places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
-        self._jitted = jax.jit(advance, donate_argnames="state", static_argnames=static, out_shardings=places)
-        self._programs: dict[int | None, jax.stages.Compiled] = {}
+        jitted = jax.jit(advance, donate_argnames="state", static_argnames=static, out_shardings=places)
 
-    def compile(self, count: int) -> jax.stages.Compiled:
+        def program(count: int | None) -> jax.stages.Compiled:
+            given = jax.ShapeDtypeStruct((), jnp.int32) if count is None else count
+            return jitted.lower(state, data, count=given).compile()
+
+        return cls(program, any_count=any_count)
+
+    def compile(self, count: int) -> Callable[..., TrainState]:
         """The program for `count` updates, compiled unless it already is."""
         key = None if self.any_count else count
         if key not in self._programs:
-            given = jax.ShapeDtypeStruct((), jnp.int32) if self.any_count else count
-            self._programs[key] = self._jitted.lower(*self._shapes, count=given).compile()
+            self._programs[key] = self._program(key)
         return self._programs[key]
 
     def __call__(self, state: TrainState, data: Data, count: int) -> TrainState:

@@ -30,7 +30,7 @@ from jaxdigits.evaluate import Evaluation
 from jaxdigits.executor import Pace
 from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.last_snapshot import LastSnapshot
-from jaxdigits.model import Params
+from jaxdigits.network import Params
 from jaxdigits.programs import Programs
 from jaxdigits.runs import RunFolder
 from jaxdigits.saver import Saver
@@ -302,7 +302,7 @@ class Loop:
             "images": sums.images,
             "train_loss": sums.loss / sums.images,
             "train_accuracy": sums.correct / sums.images,
-            "learning_rate": float(self.programs.schedule(self.step - 1)),
+            "learning_rate": self.programs.learning_rate(self.step - 1),
             "seconds": round(seconds, 3),
             "images_per_second": round(sums.images / seconds, 1),
         }

@@ -23,10 +23,11 @@ from jaxdigits import config as configs
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
+from jaxdigits.compiling import compile_evaluator
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
-from jaxdigits.evaluate import Evaluator, fit_temperature
+from jaxdigits.evaluate import fit_temperature
 from jaxdigits.model import build, fastest_form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.rejection import fit_threshold, score
@@ -171,8 +172,7 @@ class _Many:
         )
         self.initial = [self.network.init(member.seed, stem) for member in members]
         one = meshes.make_mesh([device])
-        measured, portion = (1024, 64) if on_cpu else (4096, 4096)  # as in `programs`
-        self.evaluator = Evaluator(self.network, self.network.shapes, measured, portion, one)
+        self.evaluator = compile_evaluator(self.network, device.platform, one)
 
     def _optimizer(self, numbers: dict[str, Any]) -> Any:
         return make_optimizer(_with(self.members[0], numbers), self.updates)

@@ -9,41 +9,21 @@
 
 The plan is LeNet's (LeCun et al. 1998, "Gradient-based learning applied to document recognition"),
 with a first convolution of 6x6 pixels and stride 2 in place of the first pooling (Springenberg et
-al. 2015, "Striving for simplicity"). Where its filters come from, if they are not drawn, is left to
-`whitening`, and what is random about training, augmentation and batches, to `augment` and `step`.
+al. 2015, "Striving for simplicity"). Its parameters are made elsewhere: their shapes and first values in
+`network`, filters for the first convolution in `whitening`.
 """
 
 import functools
-import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from jaxdigits.network import MEAN, STD, Form, Network, Params, draw, shapes_of
 from jaxdigits.winograd import winograd_convolution
 
-__all__ = [
-    "CNN",
-    "Form",
-    "Network",
-    "Params",
-    "build",
-    "fastest_form",
-    "max_pool",
-    "patches",
-    "space_to_depth",
-]
-
-# The mean and the standard deviation of MNIST's training pixels, as a share of 255.
-MEAN, STD = 0.1307, 0.3081
-
-Form = Literal["patches", "direct", "winograd"]
-Random = np.random.Generator | None
-Params = dict[str, Any]  # nested dictionaries of float32 arrays, as `nnx.to_pure_dict` makes them
+__all__ = ["CNN", "build", "fastest_form", "max_pool", "patches", "space_to_depth"]
 
 
 def space_to_depth(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "batch 14 14 4"]:
@@ -140,13 +120,6 @@ def _doubled(x: Array, shape: tuple[int, ...]) -> Array:
 max_pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _he_normal(random: Random, *shape: int, gain: float = 1.0) -> np.ndarray | jax.Array:
-    if random is None or gain == 0:
-        return jnp.zeros(shape, jnp.float32)  # of any size, where only shapes are asked for
-    fan_in = math.prod(shape[:-1])
-    return (random.standard_normal(shape, np.float32) * gain * math.sqrt(2 / fan_in)).astype(np.float32)
-
-
 class Conv(nnx.Module):
     """A 3x3 convolution without padding, in one of three forms, equal but for rounding.
 
@@ -156,9 +129,8 @@ class Conv(nnx.Module):
     a CPU that reads, outside a loop.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, gain: float, form: Form, random: Random):
-        self.kernel = nnx.Param(_he_normal(random, 3, 3, inputs, outputs, gain=gain))
-        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+    def __init__(self, params: Params, form: Form):
+        self.kernel, self.bias = nnx.Param(params["kernel"]), nnx.Param(params["bias"])
         self.form = form
 
     def __call__(
@@ -178,9 +150,8 @@ class Conv(nnx.Module):
 class Dense(nnx.Module):
     """A dense layer, in the number format of its input."""
 
-    def __init__(self, inputs: int, outputs: int, *, gain: float = 1.0, random: Random):
-        self.kernel = nnx.Param(_he_normal(random, inputs, outputs, gain=gain))
-        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+    def __init__(self, params: Params):
+        self.kernel, self.bias = nnx.Param(params["kernel"]), nnx.Param(params["bias"])
 
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """The affine map of each row."""
@@ -191,36 +162,18 @@ class CNN(nnx.Module):
     """Images to logits. See the module's description for the layers.
 
     Args:
-      channels: output channels of the convolutions, at least two.
-      hidden: units of the hidden dense layer.
-      classes: how many classes there are.
-      form: how convolutions are computed; it does not change the weights.
-      dtype: number format of the activations; weights and logits are float32.
+      params: its parameters, whose shapes are its sizes: see `network`.
+      form: how convolutions are computed; it does not change the parameters.
+      dtype: number format of the activations; parameters and logits are float32.
       fixed_stem: whether the first convolution is a given one, not to be trained. Then nothing is
         differentiated with respect to its output either, which is a third of an update's work.
-      random: the source of the initial weights: normal, scaled by the inputs (He et al. 2015, "Delving
-        deep into rectifiers"), those of the convolutions behind the first by a quarter of it; the
-        output layer and the biases are 0. Drawn by NumPy: drawn in a compiled program, they cost a
-        cold start 1.8 s on two CPU cores. None gives zeros.
     """
 
     def __init__(
-        self,
-        channels: tuple[int, ...],
-        hidden: int,
-        classes: int,
-        *,
-        form: Form = "direct",
-        dtype: str = "float32",
-        fixed_stem: bool = False,
-        random: Random,
+        self, params: Params, *, form: Form = "direct", dtype: str = "float32", fixed_stem: bool = False
     ):
-        sizes, gains = (4, *channels), (1.0, *[0.25] * (len(channels) - 1))
-        layers = zip(sizes, channels, gains, strict=False)
-        self.convs = nnx.List([Conv(a, b, gain=g, form=form, random=random) for a, b, g in layers])
-        side = 5 - 2 * (len(channels) - 2)
-        self.hidden = Dense(side * side * channels[-1], hidden, random=random)
-        self.output = Dense(hidden, classes, gain=0.0, random=random)
+        self.convs = nnx.List([Conv(params["convs"][index], form) for index in range(len(params["convs"]))])
+        self.hidden, self.output = Dense(params["hidden"]), Dense(params["output"])
         self.dtype, self.fixed_stem = dtype, fixed_stem
 
     def __call__(
@@ -245,21 +198,6 @@ class CNN(nnx.Module):
         return jax.lax.stop_gradient(x) if index == 0 and self.fixed_stem else x
 
 
-class Network(NamedTuple):
-    """A CNN split into pure functions, as compiled code wants it.
-
-    Attributes:
-      init: a seed, and the kernel and the bias of the first convolution or None, to fresh parameters.
-      apply: parameters and images [batch, 28, 28, 1], with pixels from 0 to 255, to float32 logits
-        [batch, classes].
-      shapes: the parameters' shapes and dtypes, in the same tree.
-    """
-
-    init: Callable[..., Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
-    shapes: Params
-
-
 def build(
     channels: tuple[int, ...],
     hidden: int,
@@ -269,23 +207,22 @@ def build(
     dtype: str = "float32",
     fixed_stem: bool = False,
 ) -> Network:
-    """The network of these sizes as pure functions. Arguments as for `CNN`."""
+    """The network of these sizes as pure functions.
 
-    def make(random: Random) -> CNN:
-        return CNN(channels, hidden, classes, form=form, dtype=dtype, fixed_stem=fixed_stem, random=random)
-
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: make(None)))
-
-    def init(seed: int, stem: tuple[np.ndarray, np.ndarray] | None = None) -> Params:
-        params = nnx.to_pure_dict(nnx.state(make(np.random.default_rng(seed)), nnx.Param))
-        if stem is not None:
-            params["convs"][0] = dict(zip(("kernel", "bias"), stem, strict=True))
-        return params
+    Args:
+      channels: output channels of the convolutions, at least two.
+      hidden: units of the hidden dense layer.
+      classes: how many classes there are.
+      form: as for `CNN`.
+      dtype: as for `CNN`.
+      fixed_stem: as for `CNN`.
+    """
+    shapes = shapes_of(channels, hidden, classes)
 
     def apply(params: Params, images: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params)(images)
+        return CNN(params, form=form, dtype=dtype, fixed_stem=fixed_stem)(images)
 
-    return Network(init, apply, nnx.to_pure_dict(shapes))
+    return Network(functools.partial(draw, shapes), apply, shapes)
 
 
 def fastest_form(platform: str) -> Form:

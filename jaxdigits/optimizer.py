@@ -4,7 +4,7 @@ import jax
 import optax
 
 from jaxdigits.config import TrainConfig, peak_rate
-from jaxdigits.model import Params
+from jaxdigits.network import Params
 
 __all__ = ["make_optimizer", "make_schedule"]
 

@@ -33,7 +33,7 @@ __all__ = [
     "unpacked",
 ]
 
-_FORMAT = 2  # of the record, and of the order of images that it goes on with; a reader refuses any other
+_FORMAT = 3  # of the record, the state and the order of the images; a reader refuses any other
 _ROOM = 2**26  # bytes that header and record may take: some 100,000 epochs
 
 

@@ -8,18 +8,20 @@ columns of `Data.order` are divided among them, so are the images of each update
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdigits.augment import random_affine, random_damage, random_ink
 from jaxdigits.config import TrainConfig
 from jaxdigits.hands import random_hand
-from jaxdigits.model import Network, Params
+from jaxdigits.network import Network, Params
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = [
     "Data",
@@ -49,7 +51,7 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]  # updates made since the start of the run
     params: Params
-    opt_state: Any
+    opt_state: dict[str, Array]  # Optax's, by the dotted paths of its leaves: to hold it, no Optax is needed
     sums: Sums
 
 
@@ -91,9 +93,20 @@ def key_data(seed: Int[Array, ""] | np.uint32, stack: Callable[[list[Any]], Any]
 wrap_key = functools.partial(jax.random.wrap_key_data, impl="threefry2x32")
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(params: Params, optimizer: "optax.GradientTransformation") -> TrainState:
     """The state before the first update."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), zero_sums())
+    return TrainState(jnp.zeros((), jnp.int32), params, _named(optimizer.init(params)), zero_sums())
+
+
+def _named(tree: Any) -> dict[str, Array]:
+    """The leaves of a tree by their dotted paths."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _unnamed(named: dict[str, Array], like: Any) -> Any:
+    """The tree of such a structure whose leaves are these."""
+    return jax.tree.unflatten(jax.tree.structure(like), [named[name] for name in _named(like)])
 
 
 def epoch_order(
@@ -149,7 +162,7 @@ def make_augmentation(config: TrainConfig, updates: int) -> Callable[[jax.Array,
 
 def make_update(
     network: Network,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     config: TrainConfig,
     updates: int,
     portion: int | None = None,
@@ -194,10 +207,11 @@ def make_update(
         whole = _Part(images, labels, weights)
         one = functools.partial(gradients, state.params, jnp.sum(weights))
         changes, sums = _summed(one, whole, portion) if portion else one(whole)
-        changes, opt_state = optimizer.update(changes, state.opt_state, state.params)
+        opt_state = _unnamed(state.opt_state, jax.eval_shape(optimizer.init, state.params))
+        changes, opt_state = optimizer.update(changes, opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)
         sums = jax.tree.map(jnp.add, state.sums, sums)
-        return TrainState(state.step + 1, params, opt_state, sums)
+        return TrainState(state.step + 1, params, _named(opt_state), sums)
 
     return update
 

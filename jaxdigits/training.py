@@ -31,6 +31,7 @@ from jaxdigits.dataset import Split
 from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, fit_temperature
 from jaxdigits.interrupts import Watch, unwinding
+from jaxdigits.kept import Kept
 from jaxdigits.loop import Loop, Progress
 from jaxdigits.plotter import Plotter
 from jaxdigits.programs import Programs
@@ -111,7 +112,8 @@ def train(
     try:
         with distributed.one_line():
             splits = _prepared(config, resumed, say)
-            devices.enable_compilation_cache()  # writes: not before the configuration is known to be valid
+            if not Kept.possible(device):  # writes: not before the configuration is known to be valid
+                devices.enable_compilation_cache()
             with (
                 Plotter() if config.plots and distributed.first() else contextlib.nullcontext() as plotter,
                 _folder(config, resumed) as folder,

@@ -10,7 +10,7 @@ in 3.29 seconds").
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxdigits.model import MEAN, STD
+from jaxdigits.network import MEAN, STD
 
 __all__ = ["whitened_filters"]
 

@@ -27,7 +27,7 @@ LABELS = np.random.default_rng(1).integers(0, 10, 70).astype(np.uint8)
 @pytest.fixture(scope="module")
 def evaluators():
     return {
-        size: Evaluator(NETWORK, PARAMS, batch_size=size, portion=portion)
+        size: Evaluator.compile(NETWORK, PARAMS, batch_size=size, portion=portion)
         for size, portion in ((1, 1), (7, 7), (64, 16), (100, 50))
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxdigits import executor
 from jaxdigits.executor import Executor, Pace
-from jaxdigits.model import Form
+from jaxdigits.network import Form
 
 from .test_step import setup
 
@@ -12,7 +12,7 @@ from .test_step import setup
 def drives(mnist, divisions, *, any_count, form: Form = "patches"):
     """The weights after driving as many updates, each time in portions of other sizes."""
     state, data, update = setup(mnist, 200, batch_size=16, form=form)
-    drive = Executor(update, state, data, any_count=any_count)
+    drive = Executor.of(update, state, data, any_count=any_count)
     ends = []
     for counts in divisions:
         end = jax.tree.map(jnp.copy, state)  # the executor uses up what it is given
@@ -38,13 +38,13 @@ def test_a_compiled_in_count_gives_the_same_weights(mnist):
 
 def test_one_compilation_serves_every_count(mnist):
     state, data, update = setup(mnist, 64, batch_size=16)
-    drive = Executor(update, state, data, any_count=True)
+    drive = Executor.of(update, state, data, any_count=True)
     assert drive.compile(1) is drive.compile(1000)
 
 
 def test_the_state_is_donated(mnist):
     state, data, update = setup(mnist, 64, batch_size=16)
-    drive = Executor(update, state, data, any_count=True)
+    drive = Executor.of(update, state, data, any_count=True)
     state = jax.tree.map(jnp.asarray, state)
     before = jax.tree.leaves(state)
     drive(state, data, 1)

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.model import Network, Params, build, max_pool, patches, space_to_depth
+from jaxdigits.model import build, max_pool, patches, space_to_depth
+from jaxdigits.network import Network, Params
 from jaxdigits.winograd import winograd_convolution
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdigits.config import PRESETS, peak_rate, resolve
-from jaxdigits.model import Params, build
+from jaxdigits.model import build
+from jaxdigits.network import Params
 from jaxdigits.optimizer import make_optimizer, make_schedule
 
 SHAPES = build((2, 3), 4, 10, form="patches").shapes

@@ -16,7 +16,17 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdigits import DataError, DivergedError, StorageError, UsageError, loop, programs, resume, saver, train
+from jaxdigits import (
+    DataError,
+    DivergedError,
+    StorageError,
+    UsageError,
+    kept,
+    loop,
+    resume,
+    saver,
+    train,
+)
 from jaxdigits.checkpoint import MODEL_FILE, load_model
 from jaxdigits.config import resolve, to_json
 from jaxdigits.executor import Executor
@@ -106,12 +116,14 @@ def every_update(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drives the step as on an accelerator: an epoch is one program."""
 
-    class Fixed(Executor):
-        def __init__(self, *arguments: Any, any_count: bool):
-            assert any_count  # as it is on a CPU
-            super().__init__(*arguments, any_count=False)
+    compiled = Executor.of
 
-    monkeypatch.setattr(programs, "Executor", Fixed)
+    def fixed(*arguments: Any, any_count: bool) -> Executor:
+        assert any_count  # as it is on a CPU
+        return compiled(*arguments, any_count=False)
+
+    monkeypatch.setattr(Executor, "of", fixed)
+    monkeypatch.setattr(kept.Kept, "possible", lambda _: False)
     monkeypatch.setattr(saver, "_GAP", 0.0)
 
 

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from jaxdigits.config import resolve
-from jaxdigits.model import Form, build
+from jaxdigits.model import build
+from jaxdigits.network import Form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
 from jaxdigits.whitening import whitened_filters

@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx", "winograd"},
+    {"rows", "idx", "winograd", "network"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
@@ -28,7 +28,9 @@ LAYERS = (
     {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page"},
     {"worker"},
     {"loader"},
-    {"runs", "recognizer", "programs", "profiling"},
+    {"runs", "recognizer", "profiling", "compiling"},
+    {"kept"},
+    {"programs"},
     {"loop", "reading", "ensemble", "many"},
     {"training"},
     {"report", "prediction_report", "doctor"},

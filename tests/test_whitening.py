@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdigits import dataset
-from jaxdigits.model import MEAN, STD, space_to_depth
+from jaxdigits.model import space_to_depth
+from jaxdigits.network import MEAN, STD
 from jaxdigits.whitening import whitened_filters
 
 OUTPUTS = (1, 2, 3, 7, 16, 71, 72, 73, 100, 150)

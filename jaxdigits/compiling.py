@@ -1,0 +1,106 @@
+"""Compiles the programs of a training, side by side, from shapes alone: none waits for another's result."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, cast
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdigits import mesh as meshes
+from jaxdigits.config import TrainConfig
+from jaxdigits.evaluate import Evaluator
+from jaxdigits.executor import Executor
+from jaxdigits.network import Network
+from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update
+
+__all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs"]
+
+_AT_ONCE = 128  # images whose gradients a CPU device takes together: what they need stays in its cache
+
+
+class Plan(NamedTuple):
+    """How large a training is.
+
+    Attributes:
+      images: that are trained on in an epoch.
+      updates_per_epoch: in a whole epoch.
+      updates: in the whole training.
+      outputs: of the network.
+    """
+
+    images: int
+    updates_per_epoch: int
+    updates: int
+    outputs: int
+
+
+class Compiled(NamedTuple):
+    """The programs of a training.
+
+    Attributes:
+      begin: fresh parameters to the state before the first update.
+      order: the key of the order and the number of an epoch, from 0, to `Data.order` of it.
+      rate: the number of an update, from 0, to its learning rate.
+      executor: makes updates.
+      evaluator: measures parameters.
+    """
+
+    begin: jax.stages.Compiled
+    order: jax.stages.Compiled
+    rate: jax.stages.Compiled
+    executor: Executor
+    evaluator: Evaluator
+
+
+def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh, data: Data) -> Compiled:
+    """Compiles them.
+
+    Args:
+      config: what to do.
+      plan: of the training.
+      platform: of the devices.
+      mesh: the devices.
+      data: its arrays, or their shapes; `order` may be None.
+    """
+    from jaxdigits.model import build, fastest_form
+    from jaxdigits.optimizer import make_optimizer, make_schedule
+
+    fixed = config.stem == "whitened"
+    sizes = (config.channels, config.hidden, plan.outputs)
+    network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
+    optimizer, shares = make_optimizer(config, plan.updates), mesh.shape["data"]
+    everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
+    begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
+    order = jax.jit(
+        lambda key, epoch: epoch_order(key, epoch, plan.images, config.batch_size, shares),
+        out_shardings=meshes.along(mesh, None, "data"),
+    )
+    rate = jax.jit(make_schedule(config, plan.updates))
+    state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(begin, network.shapes)))
+    data = data._replace(order=jax.eval_shape(order, data.key, number))
+    at_once = _AT_ONCE * shares if platform == "cpu" else None
+    update = make_update(network, optimizer, config, plan.updates, at_once)
+    any_count = platform == "cpu" or config.max_seconds is not None
+    executor = Executor.of(update, state, data, any_count=any_count)
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        advancing = pool.submit(executor.compile, min(plan.updates_per_epoch, plan.updates))
+        ordering = pool.submit(lambda: order.lower(data.key, number).compile())
+        evaluator = pool.submit(compile_evaluator, network, platform, mesh)
+        rating = pool.submit(lambda: rate.lower(number).compile())
+        beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
+        advancing.result()
+        return Compiled(beginning.result(), ordering.result(), rating.result(), executor, evaluator.result())
+
+
+def compile_evaluator(network: Network, platform: str, mesh: Mesh) -> Evaluator:
+    """What measures a network on devices of a platform."""
+    return Evaluator.compile(network, network.shapes, *batch_of(platform), mesh)
+
+
+def batch_of(platform: str) -> tuple[int, int]:
+    """How many images a call of an evaluator takes, and how many of them go through the network together.
+
+    On a CPU a call costs little, and small ones leave little of the last one empty.
+    """
+    return (1024, 64) if platform == "cpu" else (4096, 4096)

@@ -16,6 +16,9 @@ __all__ = ["whitened_filters"]
 
 _SAMPLE = 2000  # images: 288,000 patches fix 36 x 36 covariances to half a percent
 _FLOOR = 0.01  # added to each variance: components that are nearly noise are not blown up
+# Where in an image the 36 pixels of each of 144 windows are, 3x3 blocks of 2x2.
+_WINDOWS = np.lib.stride_tricks.sliding_window_view(np.arange(784).reshape(28, 28), (6, 6))[::2, ::2]
+_WINDOWS = _WINDOWS.reshape(144, 3, 2, 3, 2).transpose(0, 1, 3, 2, 4).reshape(144, 36)
 
 
 def whitened_filters(
@@ -35,15 +38,13 @@ def whitened_filters(
       The kernel, for windows of 3x3 blocks of 2x2 pixels, and the bias.
     """
     chosen = np.asarray(images[:: max(1, len(images) // _SAMPLE)])
-    pixels = ((chosen[..., 0].astype(np.float32) / 255) - MEAN) / STD
-    blocks = pixels.reshape(-1, 14, 2, 14, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 14, 14, 4)
-    windows = [blocks[:, i : i + 12, j : j + 12] for i in range(3) for j in range(3)]
-    patches = np.concatenate(windows, axis=-1).reshape(-1, 36)
-    mean = patches.mean(axis=0, dtype=np.float64).astype(np.float32)  # sums in float32 would lose digits
-    patches -= mean
-    covariance = patches.T @ patches / len(patches)
-    variances, components = np.linalg.eigh(covariance.astype(np.float64))
+    pixels = ((chosen.reshape(-1, 784).astype(np.float32) / 255) - MEAN) / STD
+    # A window's pixels are some of the image's, and so are its moments: no window need be cut out.
+    mean = pixels.mean(axis=0, dtype=np.float64)[_WINDOWS].mean(axis=0)
+    products = (pixels.T @ pixels / len(pixels))[_WINDOWS[:, :, None], _WINDOWS[:, None, :]]
+    covariance = products.mean(axis=0, dtype=np.float64) - np.outer(mean, mean)
+    variances, components = np.linalg.eigh(covariance)
     filters = (components / np.sqrt(np.maximum(variances, 0) + _FLOOR))[:, ::-1]
     filters = filters[:, np.arange((outputs + 1) // 2) % 36]
     filters = np.concatenate([filters, -filters], axis=1)[:, :outputs].astype(np.float32)
-    return filters.reshape(3, 3, 4, outputs), -mean @ filters
+    return filters.reshape(3, 3, 4, outputs), (-mean @ filters).astype(np.float32)

@@ -8,6 +8,7 @@ alone of images that are on disk.
 import dataclasses
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int, UInt8
 
+from jaxdigits import child
 from jaxdigits import mesh as meshes
 from jaxdigits.network import Network, Params
 
@@ -160,6 +162,9 @@ class Evaluator:
     def __init__(self, program: Callable[[Params, jax.Array], jax.Array], batch_size: int, mesh: Mesh):
         self.program, self.batch_size = program, batch_size
         self._divided = meshes.along(mesh, "data")
+        # A call leaves a core of a CPU idle every now and then, which another one takes.
+        alone = mesh.size == jax.process_count() == 1 and mesh.devices.item().platform == "cpu"
+        self._threads = child.cores() if alone else 1
 
     @classmethod
     def compile(
@@ -200,14 +205,21 @@ class Evaluator:
 
         With several `views` the answer to an image is the average over it and shifts of it by a pixel.
         """
-        found: list[list[jax.Array]] = [[] for _ in range(views)]
-        for start in range(0, max(len(images), 1), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            batch = meshes.own_rows(self._divided, batch, self.batch_size)
-            for batches, view in zip(found, views_of(batch, views), strict=True):
-                shares = jax.make_array_from_callback(view.shape, self._divided, view.__getitem__)
-                batches.append(self.program(params, shares))
-        logits = [np.concatenate(batches)[: len(images)] for batches in jax.device_get(found)]
+        starts = range(0, max(len(images), 1), self.batch_size)
+        batches = (images[start : start + self.batch_size] for start in starts)
+        filled = (meshes.own_rows(self._divided, batch, self.batch_size) for batch in batches)
+        each = [view for batch in filled for view in views_of(batch, views)]
+
+        def run(view: np.ndarray) -> jax.Array:
+            shares = jax.make_array_from_callback(view.shape, self._divided, view.__getitem__)
+            return self.program(params, shares)
+
+        if self._threads > 1:
+            with ThreadPoolExecutor(self._threads) as pool:
+                found = [*pool.map(lambda view: np.asarray(run(view)), each)]
+        else:
+            found = jax.device_get([run(view) for view in each])
+        logits = [np.concatenate(found[view::views])[: len(images)] for view in range(views)]
         return average_views(np.stack(logits))
 
     def __call__(self, params: Params, images: np.ndarray, labels: np.ndarray, views: int = 1) -> Evaluation:

@@ -107,7 +107,13 @@ def check_compile_cache() -> tuple[State, str, str]:
     state, found, cure = folder_state(folder)
     if state == "ok" and folder.is_dir():
         found += f"; {sum(path.name.endswith('-cache') for path in folder.iterdir())} programs"
-    return state, found, cure
+    trainings = cache_root() / "programs"  # as in `kept`
+    if not trainings.is_dir():
+        return state, found, cure
+    state_there, found_there, cure_there = folder_state(trainings)
+    count = sum(not path.name.startswith(".") for path in trainings.iterdir())
+    found += f"; {found_there}; programs of {count} training{'s' if count != 1 else ''}"
+    return (state, found, cure) if state != "ok" else (state_there, found, cure_there)
 
 
 def folder_state(folder: Path) -> tuple[State, str, str]:

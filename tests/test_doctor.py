@@ -136,6 +136,20 @@ def test_a_folder_is_judged_by_who_may_write_to_it(tmp_path: Path):
         assert "chmod 700" in cure
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="there are no such modes here")
+def test_both_folders_of_compiled_programs_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAXDIGITS_CACHE", str(tmp_path))
+    for folder in ("xla", "programs", "programs/one"):
+        (tmp_path / folder).mkdir(mode=0o700)
+    state, found, _ = machine.check_compile_cache()
+    assert (state, "programs of 1 training" in found) == ("ok", True)
+    for folder in ("xla", "programs"):
+        (tmp_path / folder).chmod(0o777)
+        state, _, cure = machine.check_compile_cache()
+        assert (state, cure) == ("bad", f"chmod 700 {tmp_path / folder}")
+        (tmp_path / folder).chmod(0o700)
+
+
 @pytest.mark.parametrize(("value", "state"), [(1, "bad"), (5, "warn"), (10, "ok"), (99, "ok")])
 def test_plenty_is_well(value: float, state: str):
     assert machine.enough(value, (2, 10), "found", "cure") == (

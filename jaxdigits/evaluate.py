@@ -162,9 +162,10 @@ class Evaluator:
     def __init__(self, program: Callable[[Params, jax.Array], jax.Array], batch_size: int, mesh: Mesh):
         self.program, self.batch_size = program, batch_size
         self._divided = meshes.along(mesh, "data")
-        # A call leaves a core of a CPU idle every now and then, which another one takes.
-        alone = mesh.size == jax.process_count() == 1 and mesh.devices.item().platform == "cpu"
-        self._threads = child.cores() if alone else 1
+        # A call leaves a core of a CPU idle every now and then, which another one takes. But of several CPU
+        # devices two calls under way can each wait for ever for the other's threads.
+        self._threads = child.cores() if mesh.size == 1 else 1
+        self._ahead = mesh.devices.flat[0].platform != "cpu"  # nobody need wait between two calls
 
     @classmethod
     def compile(
@@ -214,11 +215,11 @@ class Evaluator:
             shares = jax.make_array_from_callback(view.shape, self._divided, view.__getitem__)
             return self.program(params, shares)
 
-        if self._threads > 1:
+        if self._ahead:
+            found = jax.device_get([run(view) for view in each])
+        else:
             with ThreadPoolExecutor(self._threads) as pool:
                 found = [*pool.map(lambda view: np.asarray(run(view)), each)]
-        else:
-            found = jax.device_get([run(view) for view in each])
         logits = [np.concatenate(found[view::views])[: len(images)] for view in range(views)]
         return average_views(np.stack(logits))
 

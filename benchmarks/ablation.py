@@ -47,10 +47,10 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     ),
     "standard": (
         (
-            "`fast` for 13 epochs",
+            "`fast` for 12 epochs",
             ("--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95", "--learning-rate", "0.006",
              "--batch-size", "64", "--weight-decay", "0", "--max-shift", "0", "--max-scale", "0",
-             "--max-shear", "0"),
+             "--max-shear", "0", "--stem", "whitened"),
         ),
         ("random shifts and stretches", ("--max-shift", "2", "--max-scale", "0.1")),
         ("random slants", ("--max-shear", "0.15")),
@@ -60,8 +60,8 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
             ("--beta1", "0.9", "--beta2", "0.99", "--learning-rate", "0.003", "--weight-decay", "0.05"),
         ),
         ("16, 64 and 96 channels", ("--channels", "16", "64", "96")),
-        ("batches of 96 images instead of 64: the preset", ("--batch-size", "96")),
-        ("first filters trained on", ("--stem", "tuned")),
+        ("batches of 96 images instead of 64", ("--batch-size", "96")),
+        ("first filters are trained on: the preset", ("--stem", "tuned")),
     ),
     "robust": (
         ("the preset", ()),

@@ -59,7 +59,7 @@ class TrainConfig:
 
     preset: Preset = "standard"
     """The set of defaults to start from; every other flag overrides it."""
-    epochs: int = 13
+    epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 96
     """Images per update."""
@@ -97,7 +97,7 @@ class TrainConfig:
     """Made images of what is no digit, to be learned as a class of their own: see `nondigits`."""
     channels: tuple[int, ...] = (16, 64, 96)
     """Output channels of the convolutions."""
-    stem: Stem = "whitened"
+    stem: Stem = "tuned"
     """First convolution: filters that whiten the training images' patches, kept; or trained on from there;
     or drawn at random and trained."""
     hidden: int = 128
@@ -223,6 +223,7 @@ PRESETS: dict[str, TrainConfig] = {
         max_scale=0.0,
         max_shear=0.0,
         channels=(8, 32),
+        stem="whitened",
         hidden=80,
         views=1,
         validation=0,
@@ -245,6 +246,7 @@ PRESETS: dict[str, TrainConfig] = {
         calming=0.65,
         non_digits=33_000,
         channels=(32, 64, 128),
+        stem="whitened",
         hidden=256,
         views=5,
     ),
@@ -259,6 +261,7 @@ PRESETS: dict[str, TrainConfig] = {
         learning_rate=0.00265,
         beta2=0.95,
         channels=(16, 64, 64),
+        stem="whitened",
         views=5,
     ),
 }

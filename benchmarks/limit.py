@@ -10,6 +10,7 @@ forward with those of its gradients that the step computes, from images of its o
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,22 @@ from flax import nnx
 
 from benchmarks import protocol
 from jaxdigits import dataset, device
+from jaxdigits.compiling import portion_of
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 from jaxdigits.executor import Executor
 from jaxdigits.model import CNN, build, fastest_form
 from jaxdigits.network import draw, shapes_of
 from jaxdigits.optimizer import make_optimizer
-from jaxdigits.step import Data, TrainState, cross_entropy, epoch_order, init_state, make_update
+from jaxdigits.step import (
+    Data,
+    Part,
+    TrainState,
+    cross_entropy,
+    epoch_order,
+    init_state,
+    make_update,
+    summed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,25 +107,33 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
 
         return go
 
-    def loss(params: Any, state: TrainState, data: Data) -> jax.Array:
+    portion = portion_of(platform, 1)
+
+    def loss(params: Any, part: Part) -> jax.Array:
+        losses = cross_entropy(network.apply(params, part.images), part.labels, config.label_smoothing)
+        return losses.sum() / batch
+
+    def whole(function: Callable[[Any, Part], Any], state: TrainState, data: Data) -> Any:
+        """A function of parameters and of the update's images, taken as an update takes it."""
         chosen = data.order[state.step % (n // batch)]
-        logits = network.apply(params, data.images[chosen])
-        return cross_entropy(logits, data.labels[chosen], config.label_smoothing).mean()
+        part = Part(data.images[chosen], data.labels[chosen], jnp.ones(batch))
+        of_part = functools.partial(function, state.params)
+        return summed(of_part, part, portion) if portion else of_part(part)
 
     def forward(state: TrainState, data: Data) -> TrainState:
-        value = loss(state.params, state, data)
+        value = whole(loss, state, data)
         return state._replace(step=state.step + 1, sums=state.sums._replace(loss=state.sums.loss + value))
 
     def gradient(state: TrainState, data: Data) -> TrainState:
-        gradients = jax.grad(loss)(state.params, state, data)
+        gradients = whole(jax.grad(loss), state, data)
         params = jax.tree.map(lambda p, g: p - 1e-3 * g, state.params, gradients)
         return state._replace(step=state.step + 1, params=params)
 
     return {
         "forward": looped(forward),
         "forward and gradients": looped(gradient),
-        "without augmentation": looped(make_update(network, optimizer, still, 10_000)),
-        "whole step": looped(make_update(network, optimizer, config, 10_000)),
+        "without augmentation": looped(make_update(network, optimizer, still, 10_000, portion)),
+        "whole step": looped(make_update(network, optimizer, config, 10_000, portion)),
     }
 
 

@@ -14,9 +14,7 @@ from jaxdigits.executor import Executor
 from jaxdigits.network import Network
 from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update
 
-__all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs"]
-
-_AT_ONCE = 128  # images whose gradients a CPU device takes together: what they need stays in its cache
+__all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs", "portion_of"]
 
 
 class Plan(NamedTuple):
@@ -79,8 +77,7 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     rate = jax.jit(make_schedule(config, plan.updates))
     state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(begin, network.shapes)))
     data = data._replace(order=jax.eval_shape(order, data.key, number))
-    at_once = _AT_ONCE * shares if platform == "cpu" else None
-    update = make_update(network, optimizer, config, plan.updates, at_once)
+    update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
     any_count = platform == "cpu" or config.max_seconds is not None
     executor = Executor.of(update, state, data, any_count=any_count)
     with ThreadPoolExecutor(max_workers=3) as pool:
@@ -91,6 +88,14 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
         beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
         advancing.result()
         return Compiled(beginning.result(), ordering.result(), rating.result(), executor, evaluator.result())
+
+
+def portion_of(platform: str, devices: int) -> int | None:
+    """How many images have their gradients taken together, for `make_update`.
+
+    What 128 need stays in a CPU's cache.
+    """
+    return 128 * devices if platform == "cpu" else None
 
 
 def compile_evaluator(network: Network, platform: str, mesh: Mesh) -> Evaluator:

@@ -219,7 +219,7 @@ class Evaluator:
             found = jax.device_get([run(view) for view in each])
         else:
             with ThreadPoolExecutor(self._threads) as pool:
-                found = [*pool.map(lambda view: np.asarray(run(view)), each)]
+                found = [*pool.map(lambda view: np.asarray(jax.block_until_ready(run(view))), each)]
         logits = [np.concatenate(found[view::views])[: len(images)] for view in range(views)]
         return average_views(np.stack(logits))
 

@@ -23,7 +23,7 @@ from jaxdigits import config as configs
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
-from jaxdigits.compiling import compile_evaluator
+from jaxdigits.compiling import compile_evaluator, portion_of
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
@@ -156,7 +156,7 @@ class _Many:
         )
         chosen = meshes.choose(config.devices, device)
         self.mesh = meshes.make_mesh(chosen, models=len(chosen))
-        on_cpu = device.platform == "cpu"
+        self.platform, on_cpu = device.platform, device.platform == "cpu"
         self.abreast = _CPU_ABREAST if on_cpu else math.ceil(len(members) / len(chosen))  # on each device
         self.group = self.abreast * len(chosen)
         how = "one after another" if self.abreast == 1 else f"side by side, {self.abreast} at a time"
@@ -189,7 +189,8 @@ class _Many:
         order_key, augment_key = map(wrap_key, key_data(member.numbers["seed"], jnp.stack))
         order = epoch_order(order_key, epoch, self.n, config.batch_size)
         data = Data(images, labels, order, augment_key)
-        update = make_update(self.network, self._optimizer(member.numbers), config, self.updates)
+        portion = portion_of(self.platform, 1) if self.abreast == 1 else None
+        update = make_update(self.network, self._optimizer(member.numbers), config, self.updates, portion)
         state = member.state._replace(sums=zero_sums())
         return member._replace(state=jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state))
 

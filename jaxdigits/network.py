@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["MEAN", "STD", "Form", "Network", "Params", "draw", "shapes_of"]
+__all__ = ["MEAN", "STD", "Form", "Network", "Params", "draw", "named", "shapes_of"]
 
 # The mean and the standard deviation of MNIST's training pixels, as a share of 255.
 MEAN, STD = 0.1307, 0.3081
@@ -50,6 +50,12 @@ def shapes_of(channels: tuple[int, ...], hidden: int, classes: int) -> Params:
         "hidden": layer(side * side * channels[-1], hidden),
         "output": layer(hidden, classes),
     }
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their dotted paths, in the tree's order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def draw(shapes: Params, seed: int, stem: tuple[np.ndarray, np.ndarray] | None = None) -> Params:

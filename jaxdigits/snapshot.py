@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from jaxdigits.errors import DataError
+from jaxdigits.network import named
 from jaxdigits.storage import atomic_write
 
 __all__ = [
@@ -100,7 +101,7 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> bool:
 
 def packed(snapshot: Snapshot) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """A snapshot as arrays by name, none if a number is not finite, and all else as text by name."""
-    tensors = dict(_leaves(snapshot.state, snapshot.best))
+    tensors = _leaves(snapshot.state, snapshot.best)
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         return {}, {}
     about = json.dumps({"format": _FORMAT, **dataclasses.asdict(snapshot.record)})
@@ -175,7 +176,7 @@ def unpacked(
     if not all(map(_is_figures, figures)):
         raise ValueError("its figures are no numbers")
     best = None if record.best is None else params
-    expected = dict(_leaves(state, best))
+    expected = _leaves(state, best)
     if tensors.keys() != expected.keys():
         raise ValueError(f"{sorted(tensors.keys() ^ expected.keys())[0]} is missing or unknown")
     for name, like in expected.items():
@@ -199,11 +200,10 @@ def _is_figures(value: Any) -> bool:
     )
 
 
-def _leaves(state: Any, best: Any) -> Iterable[tuple[str, Any]]:
+def _leaves(state: Any, best: Any) -> dict[str, Any]:
     """All arrays by their dotted paths, in the trees' order."""
-    for root, tree in (("state", state), ("best", best)):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            yield f"{root}.{jax.tree_util.keystr(path, simple=True, separator='.')}", leaf
+    trees = {"state": state, "best": best}
+    return {f"{root}.{name}": leaf for root, tree in trees.items() for name, leaf in named(tree).items()}
 
 
 def _digest(about: str, tensors: Iterable[np.ndarray]) -> str:

@@ -26,18 +26,17 @@ def same(a, b, tolerance):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("updates", [1, 8])
+@pytest.mark.parametrize("updates", [1, 2, 4])
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path, seed, updates):
     some: dict[str, Any] = SMOKE | {"max_updates": updates}
     alone = train("fast", run_dir=str(tmp_path / "run"), seed=seed, **some)
     member = train_many([seed], "fast", **some)
-    if updates == 1:
-        same(member.models[0].params, alone.model.params, 1e-8)  # those of another seed are 0.3 away
-    # A last bit between the two programs grows with every update, in those weights for which Adam divides
-    # by nearly nothing.
     weights = [jax.tree.leaves(model.params) for model in (member.models[0], alone.model)]
     apart = np.concatenate([np.abs(a - b).ravel() for a, b in zip(*weights, strict=True)])
-    assert np.quantile(apart, 0.99) < 2e-5
+    # Those of another seed are 0.3 away. A last bit between the two programs grows with every update, in the
+    # few weights for which Adam divides by nearly nothing: all are held after two, 999 of 1,000 after four.
+    share, most = {1: (1.0, 1e-8), 2: (1.0, 2e-5), 4: (0.999, 5e-6)}[updates]
+    assert np.quantile(apart, share) < most
     for figure in ("test_correct", "test_total"):
         assert member.metrics[0][figure] == alone.summary[figure]
 

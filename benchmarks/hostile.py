@@ -1,42 +1,39 @@
 """Hostile input for every way into the library: how it is made, and what reads it.
 
 Files that the library wrote are changed byte by byte as in `fuzz_pictures`; where a checksum or a header
-would hide what is behind it, it is set right again. Objects of JSON and flags are drawn by Hypothesis. What
-comes of it is `mutations`' business.
+would hide what is behind it, it is set right again. Objects of JSON and flags are drawn by Hypothesis
+(`mutants`). Models and checkpoints are in `hostile_weights`. What comes of it is `mutations`' business.
 """
 
 import contextlib
-import dataclasses
-import functools
 import gzip
 import hashlib
 import io
-import itertools
 import json
 import re
-import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import jax
 import numpy as np
 
 from benchmarks import fuzz_pictures
+from benchmarks.hostile_weights import (
+    checkpoint_inputs,
+    joint_inputs,
+    model_file,
+    model_inputs,
+    read_checkpoint,
+    read_joint,
+    read_model,
+)
+from benchmarks.mutants import Files, bytewise, drawn, json_values, write
 from jaxdigits import __main__ as command_line
 from jaxdigits import config, dataset, loader
-from jaxdigits.checkpoint import Model, load_model, save_model
 from jaxdigits.errors import DataError
-from jaxdigits.joint_snapshot import JointSnapshots
-from jaxdigits.mesh import make_mesh
-from jaxdigits.model import build
-from jaxdigits.optimizer import make_optimizer
 from jaxdigits.rows import row_sums
-from jaxdigits.snapshot import Record, Snapshot, host_copy, load_snapshot, packed, save_snapshot
-from jaxdigits.step import init_state
 
 __all__ = ["READERS", "Reader"]
 
@@ -47,8 +44,6 @@ _IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-Files = dict[str, bytes]
 
 
 class Reader(NamedTuple):
@@ -65,45 +60,6 @@ class Reader(NamedTuple):
     read: Callable[[Any, Path], object]
     full: int
     mebibytes: int
-
-
-def bytewise(files: Files, count: int, seed: int) -> Iterator[Files]:
-    """So many mutations of one of the files, each under its name."""
-    streams = {
-        name: fuzz_pictures.mutated([content], count, seed + i)
-        for i, (name, content) in enumerate(files.items())
-    }
-    for name in itertools.islice(itertools.cycle(files), count):
-        yield {name: next(streams[name])}
-
-
-def drawn(strategy: Any, count: int, seed: int) -> list[Any]:
-    """So many values of a strategy of Hypothesis."""
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import seed as seeded
-
-    found: list[Any] = []
-    still = settings(
-        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
-
-    @seeded(seed)
-    @still
-    @given(strategy)
-    def collect(value: Any) -> None:
-        found.append(value)
-
-    collect()
-    return found
-
-
-def json_values() -> Any:
-    """A strategy for any value of JSON."""
-    from hypothesis import strategies as st
-
-    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-    return st.recursive(leaves, lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=5)
 
 
 # IDX files.
@@ -133,16 +89,8 @@ def idx_inputs(count: int, seed: int) -> Iterator[Files]:
 def read_idx(files: Files, folder: Path) -> object:
     """Loads a folder with these files, and good ones for the rest."""
     good = {name: content for name, content in idx_files().items() if f"{name}.gz" not in files}
-    _write(folder, good | files)
+    write(folder, good | files)
     return dataset.load("mnist", folder)
-
-
-def _write(folder: Path, files: Files) -> None:
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
 
 
 # The cache.
@@ -174,7 +122,7 @@ def cache_inputs(count: int, seed: int) -> Iterator[Files]:
 
 def read_cache(files: Files, folder: Path) -> object:
     """Reads the arrays, whole and then image by image; what is damaged would be made again."""
-    _write(folder, files)
+    write(folder, files)
     for on_disk in (False, True):
         found = dataset._read_arrays("mnist", folder, on_disk=on_disk)
         if found is None:
@@ -206,118 +154,6 @@ def read_config(content: bytes, folder: Path) -> object:
     """Reads a configuration's file."""
     (folder / "config.json").write_bytes(content)
     return config.to_json(config.from_json(folder / "config.json"))
-
-
-# Models.
-
-
-def model_file() -> bytes:
-    """A small model, as `save_model` writes it."""
-    network, fast = build((2, 3), 4, 10, form="patches"), config.to_json(config.PRESETS["fast"])
-    model = Model(
-        network.init(0), (2, 3), 4, 5, 0.75, tuple("0123456789"), "mnist", fast, {"test_accuracy": 0.1}
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder) / "model", model)
-        return (Path(folder) / "model").read_bytes()
-
-
-def model_inputs(count: int, seed: int) -> Iterator[bytes]:
-    """Mutated files; and whole ones whose metadata have any values."""
-    from hypothesis import strategies as st
-
-    good = model_file()
-    for files in bytewise({"model": good}, count // 2, seed):
-        yield from files.values()
-    length = int.from_bytes(good[:8], "little")
-    header = json.loads(good[8 : 8 + length])
-    about = json.loads(header["__metadata__"]["jaxdigits"])
-    odd = json_values() | st.sampled_from(
-        [[2, 3], [65_536] * 4, 65_536, 10**30, 1.0, 9, ["0"] * 10, ["\x1b"] * 10]
-    )
-    for fields in drawn(st.dictionaries(st.sampled_from([*about]), odd), count - count // 2, seed):
-        header["__metadata__"]["jaxdigits"] = json.dumps(about | fields)
-        text = json.dumps(header).encode()
-        yield len(text).to_bytes(8, "little") + text + good[8 + length :]
-
-
-def read_model(content: bytes, folder: Path) -> object:
-    """Loads a model's file."""
-    (folder / "model.safetensors").write_bytes(content)
-    return load_model(folder)
-
-
-# Checkpoints.
-
-
-@functools.cache
-def _snapshot() -> Snapshot:
-    """That of a small training."""
-    params = build((2, 3), 4, 10, form="patches", fixed_stem=True).init(0)
-    optimizer = make_optimizer(config.PRESETS["fast"], 10)
-    state = host_copy(init_state(params, optimizer))._replace(step=np.array(7, np.int32))
-    metrics = {"epoch": 1, "step": 5, "validation_accuracy": 0.5, "validation_loss": 1.5}
-    return Snapshot(state, host_copy(params), Record(7, [metrics], metrics, 0.25, {"train": 1.5}, "0" * 64))
-
-
-@functools.cache
-def checkpoint_files(*, joint: bool) -> Files:
-    """A small checkpoint, of one process or of several."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if joint:
-            _joint(folder).save(_snapshot())()
-        else:
-            save_snapshot(folder / "last", _snapshot())
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def _joint(folder: Path) -> JointSnapshots:
-    return JointSnapshots(folder / "last", make_mesh(jax.local_devices()[:1]))
-
-
-def checkpoint_inputs(count: int, seed: int) -> Iterator[Files]:
-    """Mutated files; and records of any values under checksums that are right."""
-    from hypothesis import strategies as st
-
-    yield from bytewise(checkpoint_files(joint=False), count // 2, seed)
-    good, (tensors, _) = checkpoint_files(joint=False)["last"], packed(_snapshot())
-    length = int.from_bytes(good[:8], "little")
-    header = json.loads(good[8 : 8 + length])
-    fields = st.sampled_from([field.name for field in dataclasses.fields(Record)])
-    for values in drawn(st.dictionaries(fields, json_values()), count - count // 2, seed):
-        record = json.dumps({"format": 1, **dataclasses.asdict(_snapshot().record)} | values)
-        digest = hashlib.sha256(record.encode())
-        for tensor in tensors.values():
-            digest.update(tensor.tobytes())
-        header["__metadata__"] = {"jaxdigits": record, "sha256": digest.hexdigest()}
-        text = json.dumps(header).encode()
-        yield {"last": len(text).to_bytes(8, "little") + text + good[8 + length :]}
-
-
-def joint_inputs(count: int, seed: int) -> Iterator[Files]:
-    """Checkpoints of which one file is mutated."""
-    good = checkpoint_files(joint=True)
-    for files in bytewise(good, count, seed):
-        yield good | files
-
-
-def read_checkpoint(files: Files, folder: Path) -> object:
-    """Reads the checkpoint of one process."""
-    _write(folder, files)
-    shapes = _snapshot().state
-    return load_snapshot(folder / "last", shapes, shapes.params)
-
-
-def read_joint(files: Files, folder: Path) -> object:
-    """Reads that of several."""
-    _write(folder, files)
-    shapes = _snapshot().state
-    try:
-        return _joint(folder).load(shapes, shapes.params)
-    except FileNotFoundError as error:
-        raise DataError("none") from error
 
 
 # Pictures.
@@ -397,7 +233,7 @@ def command_inputs(count: int, seed: int) -> Iterator[Files]:
 
 def run_predict(files: Files, folder: Path) -> object:
     """Runs `predict` on the files."""
-    _write(folder, files)
+    write(folder, files)
     error = run_command(["predict", str(folder / "picture"), "--model", str(folder / "model")])
     if error:
         raise DataError(error)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import ablation, handwriting, nondigits, quality_tables
+from benchmarks.contestants import Answers, Contestant, figures, squashed
 from benchmarks.corruptions import CORRUPTIONS
-from benchmarks.handwriting import Answers, Contestant, Counts, figures, squashed
+from benchmarks.handwriting import Counts
 from benchmarks.handwriting_report import plot, tables
 from benchmarks.pens import drawn, enlarged, strokes_of, thinned
 from benchmarks.redrawn import KINDS, redraw

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,46 +32,16 @@ from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.last_snapshot import LastSnapshot
 from jaxdigits.network import Params
 from jaxdigits.programs import Programs
+from jaxdigits.progress import EpochSums, Progress, progress, training_figures
 from jaxdigits.runs import RunFolder
 from jaxdigits.saver import Saver
 from jaxdigits.snapshot import Record, Snapshot, host_copy
 from jaxdigits.splits import Splits
 from jaxdigits.step import zero_sums
 
-__all__ = ["Loop", "Progress"]
+__all__ = ["Loop"]
 
 _LOOK = 0.25  # seconds between two looks at the device within an epoch: often enough for a live line
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a training is, in the middle of an epoch.
-
-    Attributes:
-      epoch: the epoch that runs, from 1.
-      epochs: how many there are to be.
-      fraction: how much of the whole training is done, from 0 to 1.
-      loss: mean training loss of the epoch so far, in nats.
-      accuracy: training accuracy of the epoch so far, from 0 to 1, on augmented images.
-      images_per_second: speed of the epoch so far.
-      seconds_left: estimate for the rest of the training.
-    """
-
-    epoch: int
-    epochs: int
-    fraction: float
-    loss: float
-    accuracy: float
-    images_per_second: float
-    seconds_left: float
-
-
-class _Sums(NamedTuple):
-    """`step.Sums` on the host."""
-
-    loss: float
-    correct: int
-    images: int
 
 
 OnEpoch = Callable[[dict[str, Any]], None] | None
@@ -155,11 +125,11 @@ class Loop:
         pace = Pace(interval, None if limit is None else self.clock.started + limit)
         while self.step < self.programs.updates:
             epoch = self.step // each
-            sums, seconds = self._epoch(epoch, pace, on_progress)
+            sums = self._epoch(epoch, pace, on_progress)
             whole = self.step in (epoch * each + each, self.programs.updates)
             if not whole:  # the time has passed; who goes on does so within the epoch
-                self._save(seconds)
-            self._end_epoch(self._metrics(epoch, sums, seconds), on_epoch)
+                self._save(sums.seconds)
+            self._end_epoch(self._metrics(epoch, sums), on_epoch)
             ended = self._ended(pace)
             if whole and (ended not in (None, "finished") or self._worth_saving()):
                 self._save()
@@ -168,15 +138,11 @@ class Loop:
             self.heed()
         return "finished"
 
-    def _epoch(self, epoch: int, pace: Pace, on_progress: OnProgress) -> "tuple[_Sums, float]":
-        """Makes the updates of an epoch, as far as the deadline allows.
-
-        Returns:
-          Its sums, as Python's numbers, and the seconds that it took.
-        """
+    def _epoch(self, epoch: int, pace: Pace, on_progress: OnProgress) -> EpochSums:
+        """Makes the updates of an epoch, as far as the deadline allows, and returns its sums."""
         began, self._epoch_seconds = time.perf_counter() - self._epoch_seconds, 0.0
-        start = epoch * self.programs.updates_per_epoch
-        end = min(start + self.programs.updates_per_epoch, self.programs.updates)
+        updates, each = self.programs.updates, self.programs.updates_per_epoch
+        start, end = epoch * each, min(epoch * each + each, updates)
         data = self.programs.data_of(epoch)
         if self.step == start:
             self.state = self.state._replace(sums=zero_sums())
@@ -188,16 +154,16 @@ class Loop:
             now = time.perf_counter()
             pace.took(count, now - dispatched)
             self.step += count
-            sums = _Sums(float(loss), int(correct), int(images))
+            sums = EpochSums(float(loss), int(correct), int(images), now - began)
             if not math.isfinite(sums.loss):
                 raise self._diverged()
             if self.step == end or together(pace.over):
-                return sums, now - began
+                return sums
             if together(self.saver.due()):
-                self._save(now - began)
-            self.heed(now - began)
+                self._save(sums.seconds)
+            self.heed(sums.seconds)
             if on_progress:
-                on_progress(self._progress(epoch, sums, now - began))
+                on_progress(progress(self.step, sums, updates, each, self.splits.taught))
 
     def _end_epoch(self, metrics: dict[str, Any], on_epoch: OnEpoch) -> None:
         """Keeps the metrics of an epoch, and its parameters if no epoch was validated better."""
@@ -281,30 +247,12 @@ class Loop:
             advice += ", or use --dtype float32"
         return DivergedError(f"the loss is no longer finite after {self.step} updates; {advice}")
 
-    def _progress(self, epoch: int, sums: "_Sums", seconds: float) -> Progress:
-        speed = sums.images / seconds
-        left = self.programs.updates / self.programs.updates_per_epoch - epoch  # epochs
-        left = left * self.splits.taught - sums.images
-        return Progress(
-            epoch=epoch + 1,
-            epochs=math.ceil(self.programs.updates / self.programs.updates_per_epoch),
-            fraction=self.step / self.programs.updates,
-            loss=sums.loss / sums.images,
-            accuracy=sums.correct / sums.images,
-            images_per_second=speed,
-            seconds_left=left / speed,
-        )
-
-    def _metrics(self, epoch: int, sums: "_Sums", seconds: float) -> dict[str, Any]:
+    def _metrics(self, epoch: int, sums: EpochSums) -> dict[str, Any]:
         metrics = {
             "epoch": epoch + 1,
             "step": self.step,
-            "images": sums.images,
-            "train_loss": sums.loss / sums.images,
-            "train_accuracy": sums.correct / sums.images,
             "learning_rate": self.programs.learning_rate(self.step - 1),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(sums.images / seconds, 1),
+            **training_figures(sums),
         }
         if self.splits.validation is not None:
             self.clock.lap("train")

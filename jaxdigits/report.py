@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdigits.evaluate import wilson_interval
-from jaxdigits.loop import Progress
+from jaxdigits.progress import Progress
 from jaxdigits.training import TrainResult
 
 __all__ = ["TrainReport"]

@@ -32,9 +32,10 @@ from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, fit_temperature
 from jaxdigits.interrupts import Watch, unwinding
 from jaxdigits.kept import Kept
-from jaxdigits.loop import Loop, Progress
+from jaxdigits.loop import Loop
 from jaxdigits.plotter import Plotter
 from jaxdigits.programs import Programs
+from jaxdigits.progress import Progress
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.runs import Onlooker, RunFolder, refuse_taken
 from jaxdigits.saver import Saver

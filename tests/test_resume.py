@@ -33,8 +33,8 @@ from jaxdigits.executor import Executor
 from jaxdigits.interrupts import Interrupted, Watch
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
-from jaxdigits.loop import Progress
 from jaxdigits.plotter import Plotter
+from jaxdigits.progress import Progress
 from jaxdigits.runs import BEST_FILE
 from jaxdigits.training import TrainResult
 

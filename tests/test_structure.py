@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors", "child", "clock", "interrupts", "saver"},
+    {"errors", "child", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
     {"rows", "idx", "winograd", "network"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}

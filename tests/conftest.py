@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
 import jaxdigits
 from jaxdigits import dataset
+from jaxdigits.recognizer import Recognizer, load
 from jaxdigits.training import TrainResult, train
 
 PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it needs no preparing
@@ -54,6 +56,18 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A smoke training. Not to be changed: all tests share it."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     return train("fast", smoke=True, data_dir=str(PACKAGED), run_dir=str(folder))
+
+
+@pytest.fixture(scope="session")
+def recognizer(tiny_run: TrainResult) -> Recognizer:
+    """That of the small run."""
+    return load(tiny_run.run_dir)
+
+
+@pytest.fixture(scope="session")
+def images(mnist: dataset.Dataset) -> np.ndarray:
+    """Some hundred test images."""
+    return mnist.test.images[:600]
 
 
 @pytest.fixture(scope="session")

@@ -42,3 +42,11 @@ def small(train: int = 5, test: int = 3, seed: int = 0, classes: int = 10) -> li
             random.integers(0, classes, n).astype(np.uint8),
         )
     ]
+
+
+def damage(path: Path) -> None:
+    """Flips one bit of a file, but not of the file that this one may be a hard link to."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,15 +28,13 @@ from jaxdigits import (
 from jaxdigits.checkpoint import MODEL_FILE, load_model
 from jaxdigits.config import resolve, to_json
 from jaxdigits.executor import Executor
-from jaxdigits.interrupts import Interrupted, Watch
+from jaxdigits.interrupts import Interrupted
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock, is_locked
 from jaxdigits.plotter import Plotter
 from jaxdigits.progress import Progress
 from jaxdigits.runs import BEST_FILE
 from jaxdigits.training import TrainResult
-
-from .conftest import ROOT
 
 UPDATES = 3 * 10  # of the run below: 150 images to train on, in batches of 15
 
@@ -328,28 +324,6 @@ def test_a_run_that_is_at_work_cannot_be_had(run, tmp_path):
     assert not is_locked(tmp_path / "run")
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
-    program = (
-        f"from jaxdigits.lock import Lock; from pathlib import Path; lock = Lock(Path({str(tmp_path)!r}));"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program + "print('locked', flush=True); input()"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout
-        assert process.stdout.readline() == b"locked\n"
-        assert is_locked(tmp_path)
-        with pytest.raises(UsageError, match="in use"):
-            Lock(tmp_path)
-        process.kill()
-    assert (tmp_path / LOCK_FILE).exists()
-    Lock(tmp_path).release()
-    assert not (tmp_path / LOCK_FILE).exists()
-
-
 # How a run ends.
 
 
@@ -415,81 +389,6 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_is_
             run(on_epoch=fill)
     assert not list((tmp_path / "run").glob(".*"))
     same(train(resume=str(tmp_path / "run")), whole)
-
-
-# Signals.
-
-
-def test_the_second_signal_leaves_at_once():
-    program = (
-        "import signal; from jaxdigits.interrupts import Watch\n"
-        "with Watch() as watch:\n"
-        "    signal.raise_signal(signal.SIGTERM); print(watch.number, flush=True)\n"
-        "    signal.raise_signal(signal.SIGINT); print('never')"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (130, b"15\n")
-
-
-def test_a_watch_gives_the_handlers_back():
-    before = signal.getsignal(signal.SIGINT)
-    with Watch():
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
-)
-def test_a_signal_to_the_command_is_one_line_and_a_status(digits, tmp_path, number, status):
-    command = [
-        sys.executable,
-        ROOT / "train.py",
-        "--preset",
-        "fast",
-        "--data-dir",
-        digits,
-        "--epochs",
-        "100000",
-    ]
-    with subprocess.Popen(
-        [*command, "--run-dir", "run"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        while not process.stdout.readline().startswith("epoch "):
-            pass
-        process.send_signal(number)
-        output, error = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert output is not None
-    assert error.startswith("jaxdigits: interrupted after ")
-    assert error.count("\n") == 1
-    assert error.rstrip().endswith("jaxdigits train --resume run goes on from there")
-    assert (tmp_path / "run" / LAST_FILE).exists()
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
-def test_a_signal_to_a_command_that_starts_is_no_traceback(tmp_path, delay):
-    ready = "import time; from jaxdigits import interrupts; interrupts.leave_at_once(); print(flush=True);"
-    program = f"{ready} from jaxdigits.console import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "train", "--run-dir", tmp_path / "run"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, "jaxdigits: interrupted\n")
 
 
 def test_a_run_folder_that_vanishes_is_one_line(run, tmp_path):

@@ -58,7 +58,10 @@ class RunFolder:
             self.path = resumed or (_new(config) if config.run_dir is None else _given(Path(config.run_dir)))
             self._lock = Lock(self.path)
         except OSError as error:
-            raise StorageError(f"cannot make the run folder: {error}") from error
+            where, reason = error.filename or config.run_dir or "runs", error.strerror or error
+            raise StorageError(
+                f"cannot make the run folder {where}: {reason}; give another --run-dir"
+            ) from error
         try:
             self._claim(config, resumed is not None)
         except BaseException:

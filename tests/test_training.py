@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import observe
-from jaxdigits import UsageError, kept, plots, train
+from jaxdigits import StorageError, UsageError, kept, plots, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
@@ -85,6 +85,16 @@ def small_set(tmp_path):
         (folder / f"{stem}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + images.tobytes())
         (folder / f"{stem}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + sizes[:4] + labels.tobytes())
     return folder
+
+
+def test_a_run_folder_that_cannot_be_made_is_named_and_a_cure(tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "run"
+    with pytest.raises(StorageError) as caught:
+        train("fast", run_dir=str(place), data_dir=str(small_set(tmp_path)), **SMALL)
+    assert str(caught.value) == (
+        f"cannot make the run folder {place}: Not a directory; give another --run-dir"
+    )
 
 
 def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):

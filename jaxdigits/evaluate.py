@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxdigits import child
 from jaxdigits import mesh as meshes
+from jaxdigits.device import compiler_options
 from jaxdigits.network import Network, Params
 
 __all__ = [
@@ -195,7 +196,8 @@ class Evaluator:
         )
         divided = meshes.along(mesh, "data")
         images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8, sharding=divided)
-        program = jax.jit(apply, out_shardings=meshes.replicated(mesh))
+        options = compiler_options(mesh.devices.flat[0].platform)
+        program = jax.jit(apply, out_shardings=meshes.replicated(mesh), compiler_options=options)
         params = meshes.shapes_on(meshes.replicated(mesh), params)
         return cls(program.lower(params, images).compile(), batch_size, mesh)
 

@@ -14,7 +14,8 @@ On several devices the program is the same one on each of them: it is compiled f
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,15 @@ class Executor:
         self._programs: dict[int | None, Callable[..., TrainState]] = {}
 
     @classmethod
-    def of(cls, update: Update, state: TrainState, data: Data, *, any_count: bool) -> "Executor":
+    def of(
+        cls,
+        update: Update,
+        state: TrainState,
+        data: Data,
+        *,
+        any_count: bool,
+        options: Mapping[str, Any] | None = None,
+    ) -> "Executor":
         """One that compiles what it needs.
 
         Args:
@@ -46,6 +55,7 @@ class Executor:
           state: the state to begin with, or its shapes; with a sharding, that of every later state as well.
           data: the data, or its shapes.
           any_count: compile once for every count, instead of once for each.
+          options: for XLA, as `device.compiler_options` gives them.
         """
 
         def advance(state: TrainState, data: Data, count: int | jax.Array) -> TrainState:
@@ -53,7 +63,13 @@ class Executor:
 
         static = () if any_count else ("count",)
         places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
-        jitted = jax.jit(advance, donate_argnames="state", static_argnames=static, out_shardings=places)
+        jitted = jax.jit(
+            advance,
+            donate_argnames="state",
+            static_argnames=static,
+            out_shardings=places,
+            compiler_options=dict(options or {}),
+        )
 
         def program(count: int | None) -> jax.stages.Compiled:
             given = jax.ShapeDtypeStruct((), jnp.int32) if count is None else count

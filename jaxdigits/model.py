@@ -36,11 +36,16 @@ def patches(x: Float[Array, "batch height width channels"]) -> Float[Array, "bat
     """Every 3x3 window of each image, flattened: the left side of a convolution's product.
 
     The images are computed to the end first: XLA would compute what leads to them for each of the nine
-    shifts again.
+    shifts again. A row of an image is taken as one run of numbers, as XLA's loops are faster over long ones.
     """
-    x = jax.lax.optimization_barrier(x)
-    rows, columns = x.shape[1] - 2, x.shape[2] - 2
-    windows = [x[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+    batch, height, width, channels = x.shape
+    rows, columns = height - 2, width - 2
+    x = jax.lax.optimization_barrier(x).reshape(batch, height, width * channels)
+    windows = [
+        x[:, i : i + rows, j * channels : (j + columns) * channels].reshape(batch, rows, columns, channels)
+        for i in range(3)
+        for j in range(3)
+    ]
     return jnp.concatenate(windows, axis=-1)
 
 
@@ -68,12 +73,17 @@ def _backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     windows = patches(x).reshape(-1, 9 * inputs)
     dkernel = (dy.reshape(-1, outputs).T @ windows).T.reshape(kernel.shape)
     dwindows = (dy @ kernel.reshape(-1, outputs).T).reshape(*dy.shape[:3], 3, 3, inputs)
+    # Rows as runs of numbers once more: that takes 4% off an update of the preset `standard`.
+    batch, rows, columns = dy.shape[:3]
     dx = sum(
-        jnp.pad(dwindows[:, :, :, i, j], ((0, 0), (i, 2 - i), (j, 2 - j), (0, 0)))
+        jnp.pad(
+            dwindows[:, :, :, i, j].reshape(batch, rows, columns * inputs),
+            ((0, 0), (i, 2 - i), (j * inputs, (2 - j) * inputs)),
+        )
         for i in range(3)
         for j in range(3)
     )
-    return jnp.asarray(dx), dkernel
+    return jnp.asarray(dx).reshape(x.shape), dkernel
 
 
 patch_convolution.defvjp(_forward, _backward)
@@ -184,6 +194,7 @@ class CNN(nnx.Module):
         x = space_to_depth(x)
         for index in range(len(self.convs)):
             x = self.convolve(index, x)
+        x = jax.lax.optimization_barrier(x)  # or a CPU pools in the order of the flat form, slowly
         x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
         return self.output(x).astype(jnp.float32)
 

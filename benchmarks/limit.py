@@ -188,7 +188,8 @@ def _alone(
             first = function(weights, images[0])
             return jax.lax.fori_loop(1, _LAYER_TURNS, lambda i, _: function(weights, images[i % 4]), first)
 
-        program = jax.jit(turns)
+        options = device.compiler_options(jax.local_devices()[0].platform)
+        program = jax.jit(turns, compiler_options=options)
         jax.block_until_ready(program(weights, images))
         return lambda: jax.block_until_ready(program(weights, images))
 

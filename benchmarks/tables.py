@@ -20,7 +20,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def number(value: dict[str, float], form: str = ".2f", factor: float = 1) -> str:
-    """Mean, deviation and number of runs."""
+    """Mean, deviation and number of runs; one run has no deviation."""
+    if value["n"] == 1:
+        return f"{value['mean'] * factor:{form}} (n=1)"
     return f"{value['mean'] * factor:{form}} ± {value['sd'] * factor:{form}} (n={value['n']:.0f})"
 
 

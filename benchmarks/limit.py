@@ -99,7 +99,7 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
 
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
         state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
-        drive = Executor.of(update, state, data, any_count=True, options=device.compiler_options(platform))
+        drive = Executor.of(update, state, data, any_count=True)
         holder = [drive(state, data, 1)]
 
         def go() -> None:

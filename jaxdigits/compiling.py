@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from jaxdigits import mesh as meshes
 from jaxdigits.config import TrainConfig
-from jaxdigits.device import compiler_options
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.network import Network
@@ -80,8 +79,7 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     data = data._replace(order=jax.eval_shape(order, data.key, number))
     update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
     any_count = platform == "cpu" or config.max_seconds is not None
-    options = compiler_options(platform)
-    executor = Executor.of(update, state, data, any_count=any_count, options=options)
+    executor = Executor.of(update, state, data, any_count=any_count)
     with ThreadPoolExecutor(max_workers=3) as pool:
         advancing = pool.submit(executor.compile, min(plan.updates_per_epoch, plan.updates))
         ordering = pool.submit(lambda: order.lower(data.key, number).compile())

@@ -14,13 +14,13 @@ On several devices the program is the same one on each of them: it is compiled f
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdigits.device import compiler_options
 from jaxdigits.step import Data, TrainState, Update
 
 __all__ = ["Executor", "Pace"]
@@ -39,15 +39,7 @@ class Executor:
         self._programs: dict[int | None, Callable[..., TrainState]] = {}
 
     @classmethod
-    def of(
-        cls,
-        update: Update,
-        state: TrainState,
-        data: Data,
-        *,
-        any_count: bool,
-        options: Mapping[str, Any] | None = None,
-    ) -> "Executor":
+    def of(cls, update: Update, state: TrainState, data: Data, *, any_count: bool) -> "Executor":
         """One that compiles what it needs.
 
         Args:
@@ -55,7 +47,6 @@ class Executor:
           state: the state to begin with, or its shapes; with a sharding, that of every later state as well.
           data: the data, or its shapes.
           any_count: compile once for every count, instead of once for each.
-          options: for XLA, as `device.compiler_options` gives them.
         """
 
         def advance(state: TrainState, data: Data, count: int | jax.Array) -> TrainState:
@@ -63,12 +54,14 @@ class Executor:
 
         static = () if any_count else ("count",)
         places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
+        devices = (device for place in jax.tree.leaves(places) for device in place.device_set)
+        platform = next((device.platform for device in devices), jax.default_backend())
         jitted = jax.jit(
             advance,
             donate_argnames="state",
             static_argnames=static,
             out_shardings=places,
-            compiler_options=dict(options or {}),
+            compiler_options=compiler_options(platform),
         )
 
         def program(count: int | None) -> jax.stages.Compiled:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdigits.device import compiler_options
 from jaxdigits.model import build, max_pool, patches, space_to_depth
 from jaxdigits.network import Network, Params
 from jaxdigits.winograd import winograd_convolution
@@ -33,6 +34,12 @@ def test_the_two_forms_of_a_convolution_give_the_same_logits_and_gradients(image
     ours, theirs = total(by_patches), total(direct)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
+
+
+def test_a_cpu_computes_what_its_windows_are_cut_from_once():
+    x = jax.ShapeDtypeStruct((2, 12, 12, 16), jnp.float32)
+    cut = jax.jit(lambda x: patches(jnp.maximum(x, 0)), compiler_options=compiler_options("cpu"))
+    assert (cut.lower(x).compile().as_text() or "").count(" maximum(") == 1
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,9 @@ def whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     compiled = Executor.of
 
-    def fixed(*arguments: Any, any_count: bool, options: Any) -> Executor:
+    def fixed(*arguments: Any, any_count: bool) -> Executor:
         assert any_count  # as it is on a CPU
-        return compiled(*arguments, any_count=False, options=options)
+        return compiled(*arguments, any_count=False)
 
     monkeypatch.setattr(Executor, "of", fixed)
     monkeypatch.setattr(kept.Kept, "possible", lambda _: False)

@@ -100,9 +100,9 @@ def test_a_run_folder_that_cannot_be_made_is_named_and_a_cure(tmp_path):
 def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
     made, compiled = [], Executor.of
 
-    def counted(*arguments, any_count, options):
+    def counted(*arguments, any_count):
         assert any_count  # as it is on a CPU
-        made.append(compiled(*arguments, any_count=False, options=options))
+        made.append(compiled(*arguments, any_count=False))
         return made[-1]
 
     monkeypatch.setattr(Executor, "of", counted)

@@ -1,4 +1,4 @@
-"""Digits drawn, encoded and compared, for several test modules."""
+"""Digits drawn, encoded, compared and loaded, for several test modules."""
 
 import io
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from jaxdigits.sources import Picture, sources
 
 
 def drawing(
@@ -34,3 +36,14 @@ def likeness(images: Sequence[Any] | np.ndarray, originals: Sequence[Any] | np.n
     flat = [np.reshape(x, (len(x), -1)).astype(np.float64) for x in (images, originals)]
     a, b = (x - x.mean(1, keepdims=True) for x in flat)
     return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def loaded(pictures: Any) -> list[Picture]:
+    """All that a user's pictures hold."""
+    return [source.load() for source in sources(pictures)]
+
+
+def only(picture: Any) -> Picture:
+    """The one picture that something holds."""
+    (one,) = loaded(picture)
+    return one

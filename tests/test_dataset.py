@@ -1,57 +1,21 @@
 """The data sets: what is loaded is what was published, whatever happens to the cache in between."""
 
 import hashlib
-import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jaxdigits import cache as folders
 from jaxdigits import dataset, records
-from jaxdigits.errors import DataError, JaxdigitsError, StorageError, UsageError
+from jaxdigits.errors import DataError, JaxdigitsError, UsageError
 
 from .idx_files import damage, one_line, silent, small, write_idx
+from .preparing import GUARD, PREPARE, start
 
 PACKAGED = Path(dataset.__file__).with_name("mnist")
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian: apt install dataset-fashion-mnist
-
-# Makes a process in which TensorFlow and importlib_resources seem installed, and importing either fails.
-GUARD = """
-import importlib.machinery, sys
-tried = []
-class Guard:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "importlib_resources"):
-            return importlib.machinery.ModuleSpec(name, self)
-    def create_module(self, spec):
-        tried.append(spec.name)
-        raise ImportError(spec.name)
-    def exec_module(self, module):
-        raise AssertionError
-sys.meta_path.insert(0, Guard())
-"""
-PREPARE = (
-    "import jaxdigits.dataset as d; x = d.load('mnist'); print(x.train.images.shape, x.test.labels.sum())"
-)
-
-
-def start(code: str, cache: Path) -> subprocess.Popen:
-    environment = {**os.environ, "JAXDIGITS_CACHE": str(cache)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="session")
@@ -94,15 +58,12 @@ def test_examples_are_the_packaged_ones():
         assert hashes(split) == hashes(original)
 
 
-def test_cached_start_is_quick_and_without_tfds(cache: Path):
-    code = (
-        "import sys, time, jaxdigits.dataset as d; d.load(); start = time.perf_counter(); d.load(); "
-        "assert 'tensorflow_datasets' not in sys.modules; print(time.perf_counter() - start)"
-    )
+def test_a_cached_start_needs_neither_tfds_nor_its_records(cache: Path):
+    shutil.rmtree(cache / "mnist-records")
+    code = "import sys, jaxdigits.dataset as d; d.load(); print('tensorflow_datasets' in sys.modules)"
     process = start(code, cache.parent)
-    out, err = process.communicate(timeout=60)
-    assert err == ""
-    assert float(out) < 1.0  # 0.05 to 0.2 s; the rest is for a busy machine
+    assert process.communicate(timeout=60) == ("False\n", "")
+    assert not (cache / "mnist-records").exists()
 
 
 @pytest.mark.usefixtures("cache")
@@ -160,106 +121,6 @@ def test_damaged_records_are_mended(
     dataset.tfds_source(say=silent)
 
 
-# The cache, with almost nothing in it.
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lets the two slow steps write almost nothing; lists which ran. The cache is `tmp_path`."""
-    ran: list[str] = []
-
-    def prepare(_name: str, folder: Path) -> None:
-        ran.append("records")
-        (folder / "record").write_bytes(b"record")
-
-    def write(_name: str, _examples: object, folder: Path) -> None:
-        ran.append("arrays")
-        for split, n in (("train", 3), ("test", 2)):
-            (folder / f"{split}.u8").write_bytes(bytes(784 * n) + bytes([1] * n))
-        (folder / "classes.json").write_text(json.dumps(list("0123456789")))
-
-    monkeypatch.setattr(records, "prepare", prepare)
-    monkeypatch.setattr(dataset, "_write_arrays", write)
-    monkeypatch.setenv("JAXDIGITS_CACHE", str(tmp_path))
-    return ran
-
-
-def test_only_the_first_load_prepares(tiny: list[str]):
-    said: list[str] = []
-    first, second = dataset.load(say=said.append), dataset.load(say=silent)
-    assert said == ["Preparing mnist from the packaged files (once, about 8 s) ..."]
-    assert tiny == ["records", "arrays"]
-    assert first.class_names == second.class_names == tuple("0123456789")
-    for one, other in zip((*first.train, *first.test), (*second.train, *second.test), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert [len(split.images) for split in (first.train, first.test)] == [3, 2]
-
-
-@pytest.mark.parametrize("how", ["gone", "flipped"])
-@pytest.mark.parametrize("file", ["train.u8", "test.u8", "classes.json", "sha256.json"])
-def test_damaged_arrays_are_mended(tmp_path: Path, tiny: list[str], file: str, how: str):
-    dataset.load(say=lambda _: None)
-    path = tmp_path / "datasets" / "mnist-arrays" / file
-    path.unlink() if how == "gone" else damage(path)
-    said: list[str] = []
-    dataset.load(say=said.append)
-    assert len(said) == 1
-    assert "\n" not in said[0]
-    assert "damaged" in said[0]
-    assert tiny == ["records", "arrays", "arrays"]
-    dataset.load(say=silent)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_class_name_that_would_steer_a_terminal_is_refused(tmp_path: Path):
-    dataset.load(say=lambda _: None)
-    path = tmp_path / "datasets" / "mnist-arrays" / "classes.json"
-    path.write_text(json.dumps(["\x1b[2J", *"123456789"]))
-    sums = path.with_name("sha256.json")
-    listed = json.loads(sums.read_bytes())
-    listed[path.name] = [path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
-    sums.write_text(json.dumps(listed))
-    assert folders.intact(path.parent)
-    with pytest.raises(StorageError, match="JAXDIGITS_CACHE") as caught:  # its sums are right: no accident
-        dataset.load(say=lambda _: None)
-    one_line(caught)
-
-
-def test_a_folder_of_nobody_is_not_there():
-    with pytest.raises(DataError, match="nosuchuser") as caught:
-        dataset.load(data_dir="~nosuchuser/mnist", say=silent)
-    one_line(caught)
-
-
-def test_cache_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("JAXDIGITS_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(StorageError, match="JAXDIGITS_CACHE") as caught:
-        dataset.load(say=silent)
-    one_line(caught)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_cache_that_forgets(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(folders, "install", lambda _folder, _build: None)
-    with pytest.raises(StorageError, match=r"does not keep .* JAXDIGITS_CACHE") as caught:
-        dataset.load(say=lambda _: None)
-    one_line(caught)
-
-
-def test_killed_while_preparing(tmp_path: Path, tiny: list[str]):
-    process = start(PREPARE, tmp_path)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("datasets/.*.tmp/new/mnist")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    (left,) = tmp_path.glob("datasets/.*.tmp")
-    assert len(dataset.load(say=lambda _: None).test.labels) == 2
-    assert left.exists()  # it could be at work still
-    assert tiny == ["records", "arrays"]
-
-
 # Names.
 
 
@@ -312,50 +173,3 @@ except d.UsageError:
 def test_any_set_of_this_form_from_a_folder(tmp_path: Path):
     write_idx(tmp_path, small(classes=2))
     assert len(dataset.load("pneumonia_mnist", tmp_path, say=silent).class_names) == 2
-
-
-# Batches.
-
-
-@given(
-    n=st.integers(1, 30),
-    size=st.integers(1, 40),
-    epochs=st.integers(0, 3),
-    seed=st.none() | st.integers(0, 9),
-    drop=st.booleans(),
-)
-def test_batches_hold_every_example_once_an_epoch(
-    n: int, size: int, epochs: int, seed: int | None, drop: bool
-):
-    split = dataset.Split(np.arange(n, dtype=np.uint8)[:, None, None, None], np.arange(n, dtype=np.uint8))
-
-    def labels() -> list[np.ndarray]:
-        found = list(dataset.batches(split, size, epochs=epochs, seed=seed, drop_remainder=drop))
-        assert all((batch["image"][:, 0, 0, 0] == batch["label"]).all() for batch in found)
-        return [batch["label"] for batch in found]
-
-    found = labels()
-    an_epoch = n // size if drop else -(-n // size)
-    assert len(found) == an_epoch * epochs
-    assert all(map(np.array_equal, found, labels()))
-    for epoch in range(epochs):
-        seen = np.concatenate([np.empty(0, np.uint8), *found[epoch * an_epoch : (epoch + 1) * an_epoch]])
-        assert len(set(seen.tolist())) == len(seen) == (n - n % size if drop else n)
-        if seed is None:
-            np.testing.assert_array_equal(seen, np.arange(len(seen)))
-
-
-def test_epochs_are_shuffled_anew():
-    split = dataset.Split(np.zeros((50, 28, 28, 1), np.uint8), np.arange(50, dtype=np.uint8))
-    first, second = dataset.batches(split, 50, epochs=2, seed=0)
-    assert not np.array_equal(first["label"], second["label"])
-    (other,) = dataset.batches(split, 50, seed=1)
-    assert not np.array_equal(first["label"], other["label"])
-
-
-@pytest.mark.parametrize(("size", "epochs"), [(0, 1), (-1, 1), (8, -1)])
-def test_batches_refuse_nonsense(size: int, epochs: int):
-    with pytest.raises(UsageError, match="batch_size"):
-        dataset.batches(
-            dataset.Split(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.uint8)), size, epochs=epochs
-        )

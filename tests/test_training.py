@@ -11,6 +11,7 @@ from jaxdigits import StorageError, UsageError, kept, plots, train
 from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
+from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.plotter import Plotter
 from jaxdigits.recognizer import Predictions, Recognizer
 from jaxdigits.runs import RunFolder
@@ -147,6 +148,11 @@ def test_the_test_accuracy_is_that_of_the_model_with_its_views(tmp_path, mnist, 
     (_,), (confusion, _), (images, *_) = (values for _, values in drawn)
     assert confusion.sum() - confusion.trace() == len(images) == 1024 - correct  # every mistake counts
     assert len(images) > 40  # more than there is room for
+
+
+def test_a_short_run_that_ends_well_writes_no_checkpoint(tiny_run):
+    assert tiny_run.summary["checkpoints"]["count"] == 0
+    assert not (tiny_run.run_dir / LAST_FILE).exists()
 
 
 def test_a_run_without_plots_is_the_same_but_for_them(tmp_path, tiny_run, monkeypatch):

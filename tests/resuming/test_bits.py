@@ -70,8 +70,3 @@ def test_the_best_is_on_the_disk_though_the_last_epoch_alone_was_resumed(run, tm
         run(checkpoint_seconds=1000.0, on_epoch=at_epoch(2, interrupt))
     train(resume=str(tmp_path / "run"))
     assert load_model(tmp_path / "run" / BEST_FILE).figures["epoch"] == 3
-
-
-def test_a_short_run_that_ends_well_writes_no_checkpoint(tiny_run):
-    assert tiny_run.summary["checkpoints"]["count"] == 0
-    assert not (tiny_run.run_dir / LAST_FILE).exists()

@@ -181,7 +181,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
         config.channels,
         config.hidden,
         10,
-        form=fastest_form("gpu"),
+        form=fastest_form("gpu", config.channels),
         dtype=config.dtype,
         fixed_stem=config.stem == "whitened",
     )

@@ -84,7 +84,7 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
         config.channels,
         config.hidden,
         10,
-        form=fastest_form(platform),
+        form=fastest_form(platform, config.channels),
         dtype=config.dtype,
         fixed_stem=config.stem == "whitened",
     )
@@ -140,7 +140,7 @@ def parts(config: TrainConfig, updates: int) -> dict[str, Callable[[], None]]:
 def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """Each layer alone: functions that do `_LAYER_TURNS` of it and wait, forward and with its gradients."""
     batch = config.batch_size
-    form, fixed = fastest_form(jax.local_devices()[0].platform), config.stem == "whitened"
+    form, fixed = fastest_form(jax.local_devices()[0].platform, config.channels), config.stem == "whitened"
     params = draw(shapes_of(config.channels, config.hidden, 10), 0)
     network = CNN(params, form=form, fixed_stem=fixed)
     side, inputs, found = 14, 4, {}
@@ -149,7 +149,7 @@ def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[
         def convolution(module: CNN, x: jax.Array, index: int = index) -> jax.Array:
             return module.convolve(index, x)
 
-        shape = (batch, side, side, inputs)
+        shape = (side, side, batch, inputs) if form == "winograd" else (batch, side, side, inputs)
         # The first has no gradient towards its input; where it is kept as it is, nor has the second.
         wanted = () if fixed and not index else (0,) if index <= fixed else (0, 1)
         found[f"convolution {index + 1}"] = _alone(convolution, network, shape, wanted)

@@ -66,8 +66,10 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
 
     fixed = config.stem == "whitened"
     sizes = (config.channels, config.hidden, plan.outputs)
-    network = build(*sizes, form=fastest_form(platform), dtype=config.dtype, fixed_stem=fixed)
-    optimizer, shares = make_optimizer(config, plan.updates), mesh.shape["data"]
+    shares = mesh.shape["data"]
+    form = fastest_form(platform, config.channels, shares)
+    network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
+    optimizer = make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
     order = jax.jit(

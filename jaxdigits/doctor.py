@@ -175,7 +175,7 @@ def training_losses(steps: int) -> list[float]:
     from jaxdigits.optimizer import make_optimizer
 
     (_, (images, labels)), config = idx.read_folder("mnist", _PACKAGED, 10), resolve("fast", stem="random")
-    form = fastest_form(device.select("auto").platform)
+    form = fastest_form(device.select("auto").platform, config.channels)
     network, optimizer = build(config.channels, config.hidden, 10, form=form), make_optimizer(config, steps)
     order = jnp.arange(steps * config.batch_size, dtype=jnp.int32) % len(labels)
     order = order.reshape(steps, config.batch_size)

@@ -34,9 +34,9 @@ class Executor:
       any_count: whether one serves every count.
     """
 
-    def __init__(self, program: Callable[[int | None], Callable[..., TrainState]], *, any_count: bool):
+    def __init__(self, program: Callable[[int | None], jax.stages.Compiled], *, any_count: bool):
         self._program, self.any_count = program, any_count
-        self._programs: dict[int | None, Callable[..., TrainState]] = {}
+        self._programs: dict[int | None, jax.stages.Compiled] = {}
 
     @classmethod
     def of(cls, update: Update, state: TrainState, data: Data, *, any_count: bool) -> "Executor":
@@ -70,7 +70,7 @@ class Executor:
 
         return cls(program, any_count=any_count)
 
-    def compile(self, count: int) -> Callable[..., TrainState]:
+    def compile(self, count: int) -> jax.stages.Compiled:
         """The program for `count` updates, compiled unless it already is."""
         key = None if self.any_count else count
         if key not in self._programs:

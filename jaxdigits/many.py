@@ -164,7 +164,7 @@ class _Many:
         self.way = f"{how}, on {several}"
         fixed = config.stem == "whitened"
         sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
-        form = fastest_form(device.platform)
+        form = fastest_form(device.platform, config.channels)
         self.network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
         self.images, self.labels = self.data.resident(self.mesh)
         stem = (

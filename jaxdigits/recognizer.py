@@ -61,7 +61,7 @@ class Recognizer:
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
         self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
-        # On a CPU, too, a single picture's few views take less time as direct convolutions.
+        # On a CPU, too: a single picture's few views take no longer as direct convolutions.
         self._single = jax.jit(model.network("direct").apply)
         several = in_portions(model.network("winograd"), _PORTION)
         self._several = jax.jit(several) if on_cpu else self._single

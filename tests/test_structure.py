@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx", "winograd", "network"},
+    {"rows", "idx", "layers", "winograd", "network"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdigits import dataset
-from jaxdigits.model import space_to_depth
+from jaxdigits.layers import space_to_depth
 from jaxdigits.network import MEAN, STD
 from jaxdigits.whitening import whitened_filters
 

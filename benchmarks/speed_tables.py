@@ -15,10 +15,12 @@ def limit() -> str:
             whole = summary["milliseconds"]["whole step"]["mean"]
             rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
             rows.append(
-                [where(result), f"`{preset}`", rate, f"{summary['share']:.0%}", f"{whole:.2f}"]
+                [where(result), f"`{preset}`", rate, f"{summary['share']:.0%}"]
+                + [f"{summary['share_executed']:.0%}", f"{whole:.2f}"]
                 + [f"{step:.2f}" for step in steps(summary)]
             )
-    head = ["", "preset", "GFLOP/s", "share", "step, ms", "forward", "gradients", "optimizer", "augmentation"]
+    head = ["", "preset", "GFLOP/s", "share", "executed", "step, ms"]
+    head += ["forward", "gradients", "optimizer", "augmentation"]
     return table(head, rows) + "\n\n" + _layers()
 
 

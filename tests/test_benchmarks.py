@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu_compile, hlo, predict_speed, scaling_model
+from benchmarks import gpu_compile, hlo, limit, predict_speed, scaling_model
 from benchmarks.hlo import Kernel
 from benchmarks.time_to_accuracy import reached
+from jaxdigits.config import resolve
+from jaxdigits.model import build
+from jaxdigits.optimizer import make_optimizer
+from jaxdigits.step import Data, init_state, make_update
 
 # The shapes of an update as XLA writes them for a GPU, cut down to one of each kind.
 MODULE = """\
@@ -263,3 +267,26 @@ def test_of_a_peers_process_only_what_came_before_an_accuracy_counts():
     assert reached(run, 0.98) == (20.0, 33.0)
     assert reached(run, 0.985) == (20.0, 33.0)
     assert reached(run, 0.999) is None
+
+
+@pytest.mark.parametrize(
+    ("preset", "form"), [("fast", "patches"), ("standard", "patches"), ("standard", "winograd")]
+)
+def test_the_operations_of_a_step_by_its_sizes_are_those_of_its_program(preset, form):
+    config = resolve(preset, max_shift=0, max_scale=0, max_shear=0)  # whose augmentation has no products
+    network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
+    optimizer = make_optimizer(config, 10)
+    state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
+    images, labels = (
+        jax.ShapeDtypeStruct((500, 28, 28, 1), jnp.uint8),
+        jax.ShapeDtypeStruct((500,), jnp.int32),
+    )
+    order = jax.ShapeDtypeStruct((3, config.batch_size), jnp.int32)
+    data = Data(images, labels, order, jax.eval_shape(lambda: jax.random.key(0)))  # pyright: ignore
+    update = make_update(network, optimizer, config, 10, portion=128)
+    executed = limit.executed(update, state, data)
+    defined = limit.training_operations(config) * config.batch_size
+    if form == "patches":
+        assert executed == defined
+    else:
+        assert 0.4 * defined < executed < 0.7 * defined

@@ -23,6 +23,7 @@ import tyro
 
 from benchmarks import protocol
 from jaxdigits.last_snapshot import LAST_FILE
+from jaxdigits.resume import ended
 from jaxdigits.runs import BEST_FILE
 
 FLAGS = ("--preset", "fast", "--epochs", "3", "--validation", "5000", "--max-shift", "1", "--early-stop", "3")
@@ -122,9 +123,9 @@ def main(arguments: Arguments) -> None:
                     record = {"run": len(ends), "kind": kind, "seconds": round(seconds, 4), "killed": killed}
                     records.append(record | {"half_written": killed and _writing(run)})
                 _, error = process.communicate()
-                if process.returncode == -9:
+                if process.returncode == -9 and not ended(run):  # or it was killed behind its last write
                     continue
-                failed = error.strip() if process.returncode or error else ""
+                failed = error.strip() if process.returncode not in (0, -9) or error else ""
                 break
             ends.append(not failed and outcome(run) == expected)
             print(f"run {len(ends)}: {'identical' if ends[-1] else failed or 'DIFFERENT'}", flush=True)

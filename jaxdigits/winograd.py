@@ -8,7 +8,7 @@ both, and each point has a matrix product over the channels. Evaluating is linea
 product too; so is the way back. All of it can be differentiated as it stands.
 
 More outputs at once need fewer products and lose more digits. With five, and the points below, float32 keeps
-six digits of a result of deviation 1 (`tests/test_winograd.py`).
+nearly six digits of a result of deviation 1 (`tests/test_winograd.py`).
 """
 
 import functools

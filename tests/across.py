@@ -26,9 +26,9 @@ TRAINED, TESTED = 1003, 333  # images: neither of them divides
 
 def train(mesh, batch_size, split, test):
     """Weights, sums and test logits after an epoch."""
-    config = resolve("robust", channels=(16, 32), hidden=32, batch_size=batch_size)
+    config = resolve("robust", channels=(4, 8), hidden=32, batch_size=batch_size)
     n, everywhere = len(split.labels), meshes.replicated(mesh)
-    form = fastest_form("cpu", config.channels, mesh.size)
+    form = fastest_form("cpu", (16, 64, 96), 2)  # of networks that a device by itself takes in another form
     network = build(config.channels, config.hidden, 10, form=form)
     updates = -(-n // batch_size)
     optimizer = make_optimizer(config, updates)

@@ -34,6 +34,19 @@ def test_all_forms_of_a_convolution_give_the_same_logits_and_gradients(images, c
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.parametrize("form", ["patches", "winograd"])
+@pytest.mark.parametrize(
+    "channels", [(3, 4), (16, 24), (32, 20, 8)]
+)  # of which some are multiplied otherwise
+def test_logits_differ_by_rounding_alone(images, channels, form):
+    ours, direct = (build(channels, 16, 10, form=form) for form in (form, "direct"))
+    params = drawn(direct, 1)
+    expected = direct.apply(params, images)
+    np.testing.assert_allclose(
+        ours.apply(params, images), expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max())
+    )
+
+
 @pytest.mark.parametrize("form", ["patches", "winograd", "direct"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_are_float32_of_the_right_shape(images, dtype, form):

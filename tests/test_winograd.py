@@ -44,7 +44,7 @@ def test_and_the_same_gradients(height, width):
 
 
 @pytest.mark.parametrize(("side", "channels"), [(12, (16, 64)), (5, (64, 96))])  # those of `standard`
-def test_nearly_six_digits_are_kept(side, channels):
+def test_rounding_costs_about_a_millionth(side, channels):
     x, kernel = drawn(side, side, channels, batch=32)
     found = winograd_convolution(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
-    assert np.sqrt(np.mean((found - exact(x, kernel)) ** 2)) < 2e-6
+    assert np.sqrt(np.mean((found - exact(x, kernel)) ** 2)) < 1.2e-6

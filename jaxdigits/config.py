@@ -204,7 +204,7 @@ def peak_rate(learning_rate: float, batch_size: int) -> float:
 
 PRESETS: dict[str, TrainConfig] = {
     # `python train.py`. Of 10,000 images held out, nine views read 99.61% after 12 epochs and 99.65% after 18
-    # (means of 8 seeds, deviations 0.02 and 0.01). More filters, more hidden units, dropout, SiLU,
+    # (means of 8 seeds, deviations 0.03 and 0.01). More filters, more hidden units, dropout, SiLU,
     # sharpness-aware updates, other augmentation and other views were no better there, or by less than two to
     # twelve seeds can tell. Of the test images: benchmarks/results/one_minute-standard-*.json.
     "standard": TrainConfig(),

@@ -43,7 +43,7 @@ def patches(
 def patch_convolution(
     x: Float[Array, "*batch height width inputs"],
     kernel: Float[Array, "3 3 inputs outputs"],
-    batch_first: bool = True,
+    batch_first: bool,
 ) -> Float[Array, "*batch rows columns outputs"]:
     """A 3x3 convolution without padding as one matrix product over all windows.
 

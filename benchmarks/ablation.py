@@ -43,7 +43,7 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("first filters are kept as they start", ("--stem", "whitened")),
         ("AdamW 0.8/0.95", ("--beta1", "0.8", "--beta2", "0.95")),
         ("8 and 32 channels", ("--channels", "8", "32")),
-        ("80 hidden units instead of 128: the preset", ("--hidden", "80")),
+        ("96 hidden units instead of 128: the preset", ("--hidden", "96")),
     ),
     "standard": (
         (

@@ -223,7 +223,7 @@ PRESETS: dict[str, TrainConfig] = {
         max_shear=0.0,
         channels=(8, 32),
         stem="whitened",
-        hidden=80,
+        hidden=96,
         views=1,
         validation=0,
     ),

@@ -36,18 +36,18 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         (
             "16 and 32 channels, random filters, AdamW 0.9/0.999",
             ("--channels", "16", "32", "--stem", "random", "--beta1", "0.9", "--beta2", "0.999",
-             "--label-smoothing", "0", "--hidden", "128"),
+             "--label-smoothing", "0", "--epochs", "1"),
         ),
         ("label smoothing 0.05", ("--label-smoothing", "0.05")),
         ("first filters start as whitening ones", ("--stem", "tuned")),
         ("first filters are kept as they start", ("--stem", "whitened")),
         ("AdamW 0.8/0.95", ("--beta1", "0.8", "--beta2", "0.95")),
-        ("8 and 32 channels", ("--channels", "8", "32")),
-        ("96 hidden units instead of 128: the preset", ("--hidden", "96")),
+        ("24 and 32 channels", ("--channels", "24", "32")),
+        ("three fifths of an epoch: the preset", ("--epochs", "0.6")),
     ),
     "standard": (
         (
-            "`fast` for 12 epochs",
+            "8 and 32 channels, the rest as `fast`, for 12 epochs",
             ("--epochs", "12", "--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95",
              "--learning-rate", "0.006", "--batch-size", "64", "--weight-decay", "0", "--max-shift", "0",
              "--max-scale", "0", "--max-shear", "0", "--stem", "whitened"),

@@ -185,7 +185,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
         dtype=config.dtype,
         fixed_stem=config.stem == "whitened",
     )
-    optimizer = make_optimizer(config, updates * config.epochs)
+    optimizer = make_optimizer(config, config.updates(updates))
     key = jax.eval_shape(lambda: jax.random.key(0))
     images: Any = jax.ShapeDtypeStruct((n, 28, 28, 1), jnp.uint8)
     labels: Any = jax.ShapeDtypeStruct((n,), jnp.int32)
@@ -196,7 +196,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     state, images, labels, key = meshes.shapes_on(everywhere, (state, images, labels, key))
     data = Data(images, labels, meshes.shapes_on(meshes.along(mesh, None, "data"), order), key)
     executor = Executor.of(
-        make_update(network, optimizer, config, updates * config.epochs), state, data, any_count=False
+        make_update(network, optimizer, config, config.updates(updates)), state, data, any_count=False
     )
     return executor.compile(updates)
 

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import gc
 import io
+import math
 import os
 import sys
 import time
@@ -77,7 +78,7 @@ def _train(flags: TrainArguments, default: TrainArguments) -> None:
     config = flags.run
     if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
         config = dataclasses.replace(config, resume=default.run.resume, run_dir=None)
-    with TrainReport(config.epochs, quiet=flags.quiet) as report:
+    with TrainReport(math.ceil(config.epochs), quiet=flags.quiet) as report:
         result = training.train(
             config,
             on_epoch=report.on_epoch,

@@ -107,6 +107,8 @@ class Loop:
             raise DataError(f"{self.last.path} contradicts itself; remove it to begin the run again")
         self.state, self.step = meshes.copies(self.programs.mesh, snapshot.state), record.step
         self.history, self.best, self.best_params = [*record.history], record.best, snapshot.best
+        if self.step < self.programs.updates:  # a last epoch in part is now gone on with, and measured anew
+            del self.history[self.step // each :]
         self._epoch_seconds = record.epoch_seconds
         self._saved = (self.step, None)
         self.clock.go_on(record.seconds)
@@ -132,7 +134,7 @@ class Loop:
             self._end_epoch(self._metrics(epoch, sums), on_epoch)
             ended = self._ended(pace)
             if whole and (ended not in (None, "finished") or self._worth_saving()):
-                self._save()
+                self._save(sums.seconds if self.step % each else 0.0)
             if ended:
                 return ended
             self.heed()

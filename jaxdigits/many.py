@@ -151,9 +151,7 @@ class _Many:
         self.data = load_splits(config, say)
         self.n = self.data.taught
         self.per_epoch = math.ceil(self.n / config.batch_size)
-        self.updates = min(
-            self.per_epoch * config.epochs, config.max_updates or self.per_epoch * config.epochs
-        )
+        self.updates = config.updates(self.per_epoch)
         chosen = meshes.choose(config.devices, device)
         self.mesh = meshes.make_mesh(chosen, models=len(chosen))
         self.platform, on_cpu = device.platform, device.platform == "cpu"

@@ -1,7 +1,6 @@
 """All that a training has compiled and put on the device before its first update."""
 
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -42,7 +41,7 @@ class Programs:
     def __init__(self, config: TrainConfig, device: Device, splits: Splits):
         n = splits.taught
         self.updates_per_epoch = math.ceil(n / config.batch_size)
-        self.updates = min(self.updates_per_epoch * config.epochs, config.max_updates or sys.maxsize)
+        self.updates = config.updates(self.updates_per_epoch)
         self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
         outputs = len(splits.class_names) + (config.non_digits > 0)
         plan = Plan(n, self.updates_per_epoch, self.updates, outputs)

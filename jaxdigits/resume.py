@@ -105,5 +105,5 @@ def check(folder: Path, config: TrainConfig) -> None:
     reason = ended(folder)
     if reason not in (None, "time limit") and not extends:
         raise UsageError(
-            f"the run {folder} has ended ({reason}); more --epochs than {begun.epochs} extend it"
+            f"the run {folder} has ended ({reason}); more --epochs than {begun.epochs:g} extend it"
         )

@@ -37,7 +37,7 @@ SIZES = st.integers(1, 4096)
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "preset": WORDS,
-    "epochs": outside_whole(1, 100_000),
+    "epochs": outside(0, 100_000) | st.just(0.0),
     "batch_size": outside_whole(1, 65_536),
     "learning_rate": outside(0, 1e9) | st.just(0.0),
     "beta1": outside(0, 1) | st.just(1.0),
@@ -74,7 +74,7 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
 }
 IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "preset": st.sampled_from(sorted(PRESETS)),
-    "epochs": st.integers(1, 100_000),
+    "epochs": st.floats(0, 1e5, exclude_min=True) | st.integers(1, 100_000),
     "batch_size": st.integers(1, 65_536),
     "learning_rate": st.floats(0, 1e9, exclude_min=True),
     "beta1": st.floats(0, 1, exclude_max=True),
@@ -226,7 +226,17 @@ def test_an_override_of_the_wrong_type_is_refused(field: str):
             resolve("standard", **{field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("epochs", 1.5), ("seed", 1.0), ("hidden", "8")])
+@given(st.floats(1e-9, 1e5), st.integers(1, 5000), st.none() | st.integers(1, 1000))
+def test_updates_are_those_of_the_epochs_to_the_nearest_but_at_least_one(epochs, per_epoch, most):
+    config = resolve("fast", epochs=epochs, max_updates=most)
+    updates = config.updates(per_epoch)
+    exact = epochs * per_epoch
+    assert updates == 1 or updates == most or abs(updates - exact) <= 0.5
+    assert 1 <= updates <= (most or max(1, exact + 0.5))
+    assert config.updates(per_epoch) >= resolve(config, epochs=epochs / 2).updates(per_epoch)
+
+
+@pytest.mark.parametrize(("field", "value"), [("batch_size", 1.5), ("seed", 1.0), ("hidden", "8")])
 def test_a_whole_number_is_wanted_whole(field: str, value: Any):
     with pytest.raises(UsageError, match=field):
         resolve("standard", **{field: value})

@@ -39,7 +39,7 @@ def test_help_of_predict_names_every_flag(capsys: Capture):
         ("--epochs 3", "no command"),
         ("train --bogus 1", "--bogus"),
         ("train stray", "stray"),
-        ("train --epochs 0", "--epochs is 0; expected 1 to 100000"),
+        ("train --epochs 0", "--epochs is 0.0; expected above 0, at most 100000"),
         ("train --epochs x", "--epochs"),
         ("train --epochs", "--epochs"),
         ("train --learning-rate nan", "--learning-rate"),

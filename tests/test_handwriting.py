@@ -186,7 +186,7 @@ def test_nothing_to_measure_is_said(tiny_run: TrainResult, mnist: Dataset):
 def test_rungs_of_robust_stand_alone_and_others_add_up():
     assert ablation.flags("robust", 0) == []
     assert ablation.flags("robust", 2) == ["--damage", "0"]
-    assert ablation.flags("fast", 5)[:3] == ["--channels", "8", "32"]
+    assert ablation.flags("fast", 5)[:3] == ["--channels", "24", "32"]
     assert "whitened" in ablation.flags("fast", 5)
 
 

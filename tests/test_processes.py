@@ -215,7 +215,7 @@ def test_processes_that_are_to_do_different_things_say_so(tmp_path):
     for status, _, err in ends(*together(tmp_path, "--data-dir", PACKAGED, "--run-dir", "run", each=each)):
         assert status == 2
         assert err.splitlines() == [
-            "jaxdigits: process 1 differs from process 0 in epochs: 3, not 2; "
+            "jaxdigits: process 1 differs from process 0 in epochs: 3.0, not 2.0; "
             "start all with the same flags and versions"
         ]
     assert not (tmp_path / "run").exists()

@@ -55,6 +55,26 @@ def test_more_epochs_extend_a_run_under_the_schedule_of_all_of_them(whole, tmp_p
     assert json.loads((tmp_path / "run" / "config.json").read_text())["epochs"] == 5
 
 
+@pytest.mark.usefixtures("every_update")
+@pytest.mark.parametrize("epochs", [2, 1.8])
+def test_more_epochs_go_on_within_the_epoch_that_was_trained_in_part(run, tmp_path, epochs):
+    begun = run(epochs=1.4)
+    assert [(metrics["step"], metrics["images"]) for metrics in begun.history] == [(10, 150), (14, 60)]
+    assert begun.summary["epochs"] == 1.4
+    with pytest.raises(UsageError, match=r"more --epochs than 1\.4 extend it"):
+        train(resume=str(tmp_path / "run"))
+    longer = train(resume=str(tmp_path / "run"), epochs=epochs)
+    last = round(10 * epochs)
+    assert [(metrics["step"], metrics["images"]) for metrics in longer.history] == [
+        (10, 150),
+        (last, 15 * last - 150),
+    ]
+    assert timeless(longer.history[0]) == timeless(begun.history[0])
+    assert longer.history[1]["seconds"] > begun.history[1]["seconds"]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == longer.history
+
+
 def test_auto_takes_the_newest_run_that_has_not_ended(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no interrupted run"):

@@ -213,11 +213,10 @@ PRESETS: dict[str, TrainConfig] = {
     # sharpness-aware updates, other augmentation and other views were no better there, or by less than two to
     # twelve seeds can tell. Of the test images: benchmarks/results/one_minute-standard-*.json.
     "standard": TrainConfig(),
-    # `python train.py --preset fast`: 99.03% (30 seeds, deviation 0.05), 1.0 s of training and 2.1 s in all,
-    # without figures (benchmarks/results/time_to_accuracy-headline-python3.13.json). Of 10,000 images held out
-    # its 281 updates read 98.88%, as many as an epoch of 8 and 32 filters does there, which has half of the
-    # machine's product rate, not three quarters (12 seeds, deviation 0.08). 16 and 48 filters, or 16 and 64,
-    # need fewer updates, but longer for each; 32 and 32 are no better than 24 and 32.
+    # `python train.py --preset fast`: benchmarks/results/time_to_accuracy-headline-python3.13.json. Of 10,000
+    # images held out its 281 updates read 98.88%, as many as an epoch of 8 and 32 filters does there, which
+    # has half of the machine's product rate, not three quarters (12 seeds, deviation 0.08). 16 and 48, or 16
+    # and 64, need fewer updates, but longer for each; 32 and 32 are no better than 24 and 32.
     "fast": TrainConfig(
         preset="fast",
         epochs=0.6,

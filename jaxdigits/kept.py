@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,14 @@ class Kept:
             files = {name: content.tobytes() for name, content in cache.contents(folder)}
             names = json.loads(files.pop(_NAMES))
             trees = _trees(*self._sizes, names)
-            found = {
-                name: serialize_executable.deserialize_and_load(files[name], *map(jax.tree.structure, tree))
-                for name, tree in trees.items()
-            }
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                found = {
+                    name: pool.submit(
+                        serialize_executable.deserialize_and_load, files[name], *map(jax.tree.structure, tree)
+                    )
+                    for name, tree in trees.items()
+                }
+            found = {name: loading.result() for name, loading in found.items()}
             os.utime(folder)  # it is in use: others are removed before it
         except Exception:  # a stranger's bytes, read by another library: it raises what it likes
             return None
@@ -138,10 +143,10 @@ def _trees(channels: tuple[int, ...], hidden: int, outputs: int, names: list[str
     state = TrainState(0, params, dict.fromkeys(names, 0), Sums(0, 0, 0))  # pyright: ignore
     data = Data(0, 0, 0, 0)  # pyright: ignore[reportArgumentType]
     return {
+        "advance": (((state, data), {"count": 0}), state),
         "begin": (((params,), {}), state),
         "order": (((0, 0), {}), 0),
         "rate": (((0,), {}), 0),
-        "advance": (((state, data), {"count": 0}), state),
         "logits": (((params, 0), {}), 0),
     }
 

@@ -47,7 +47,7 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     ),
     "standard": (
         (
-            "8 and 32 channels, the rest as `fast`, for 12 epochs",
+            "8 and 32 channels, AdamW 0.8/0.95, no augmentation",
             ("--epochs", "12", "--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95",
              "--learning-rate", "0.006", "--batch-size", "64", "--weight-decay", "0", "--max-shift", "0",
              "--max-scale", "0", "--max-shear", "0", "--stem", "whitened"),

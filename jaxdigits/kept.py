@@ -86,7 +86,7 @@ class Kept:
             files = {name: content.tobytes() for name, content in cache.contents(folder)}
             names = json.loads(files.pop(_NAMES))
             trees = _trees(*self._sizes, names)
-            with ThreadPoolExecutor(max_workers=2) as pool:
+            with ThreadPoolExecutor(max_workers=2) as pool:  # beside the first, which takes half of the time
                 found = {
                     name: pool.submit(
                         serialize_executable.deserialize_and_load, files[name], *map(jax.tree.structure, tree)

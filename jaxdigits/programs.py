@@ -18,6 +18,8 @@ from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Programs"]
 
+_SMALL = 512  # images of an update that is sooner made in vain than its first one is waited for
+
 
 class Programs:
     """The compiled programs of a training, its data on the device, and its first state.
@@ -54,9 +56,8 @@ class Programs:
             stem = None if random else pool.submit(whitened_filters, splits.train.images, filters)
             data = Data(*splits.resident(self.mesh), None, augment_key)  # pyright: ignore[reportArgumentType]
             self._compiled = self._kept_or_new(config, plan, device, data)
-            whole_epochs = not self._compiled.executor.any_count  # whose program is not for one update
-            cold = whole_epochs or self.mesh.size > 1
-            warming = None if cold else pool.submit(self._warm_up, shapes, data, config.batch_size)
+            pays = self._compiled.executor.any_count and self.mesh.size == 1 and config.batch_size <= _SMALL
+            warming = pool.submit(self._warm_up, shapes, data, config.batch_size) if pays else None
             self.data = data._replace(order=self._order(0))
             params = draw(shapes, config.seed, stem.result() if stem else None)
             if warming:
@@ -77,7 +78,7 @@ class Programs:
         return programs
 
     def _warm_up(self, shapes: Params, data: Data, width: int) -> None:
-        """Makes an update of no use, beside what else is to be done.
+        """Makes an update that is dropped, beside what else is to be done.
 
         The first update takes 50 ms more than the others: a CPU's library of products (oneDNN) makes its
         machine code when it is first called, and the memory is new.

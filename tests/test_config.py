@@ -298,7 +298,11 @@ def test_any_object_is_a_configuration_or_refused_in_one_line(fields: dict[str, 
         message = str(error)
     assert "\n" not in message
     if config is not None:
-        assert read(json.dumps(to_json(config))) == dataclasses.replace(config, run_dir=None, resume=None)
+        saved = to_json(config)  # with an absolute path of the data
+        assert saved["data_dir"] is None or Path(saved["data_dir"]).is_absolute()
+        assert read(json.dumps(saved)) == dataclasses.replace(
+            config, run_dir=None, resume=None, data_dir=saved["data_dir"]
+        )
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):

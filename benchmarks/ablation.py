@@ -62,7 +62,7 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("16, 64 and 96 channels", ("--channels", "16", "64", "96")),
         ("batches of 96 images instead of 64", ("--batch-size", "96")),
         ("first filters are trained on", ("--stem", "tuned")),
-        ("18 epochs instead of 12: the preset", ("--epochs", "18")),
+        ("16 epochs instead of 12: the preset", ("--epochs", "16")),
     ),
     "robust": (
         ("the preset", ()),

@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxdigits.storage import write_json
 
-__all__ = ["RESULTS", "alternate", "environment", "mean", "ratio", "run", "save"]
+__all__ = ["RESULTS", "alternate", "environment", "load", "mean", "ratio", "run", "save"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -119,7 +119,18 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def save(name: str, runs: Any, n: int, **summary: Any) -> Path:
+def _file(name: str) -> Path:
+    """The result file of a benchmark under this version of Python."""
+    return RESULTS / f"{name}-python{'.'.join(platform.python_version_tuple()[:2])}.json"
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """The content of a benchmark's result file for this version of Python, if there is one."""
+    path = _file(name)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def save(name: str, runs: Any, n: int, earlier: Sequence[Mapping[str, Any]] = (), **summary: Any) -> Path:
     """Writes a result file, one a Python version.
 
     Args:
@@ -127,14 +138,13 @@ def save(name: str, runs: Any, n: int, **summary: Any) -> Path:
       runs: every single run.
       n: how often each contestant ran. Where the file that is there has more, this one is kept apart,
         as a short form, which is not committed.
+      earlier: the environments of runs that were made before, where a measurement was gone on with.
       **summary: what the tables are made from.
     """
     RESULTS.mkdir(exist_ok=True)
-    tag = "python" + ".".join(platform.python_version_tuple()[:2])
-    path = RESULTS / f"{name}-{tag}.json"
-    if path.exists() and json.loads(path.read_text())["n"] > n:
-        path = RESULTS / f"short-{name}-{tag}.json"
-    write_json(
-        path, {"benchmark": name, "n": n, "environment": environment(), "summary": summary, "runs": runs}
-    )
+    path, saved = _file(name), load(name)
+    if saved is not None and saved["n"] > n:
+        path = path.with_name(f"short-{path.name}")
+    content = {"benchmark": name, "n": n, "environment": environment(), "earlier_environments": [*earlier]}
+    write_json(path, content | {"summary": summary, "runs": runs})
     return path

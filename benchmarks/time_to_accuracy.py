@@ -6,15 +6,19 @@ arrays. A peer reaches an accuracy with the first epoch that ends at or above it
 each under a schedule of its own length: `sprint`, which is `fast` with a smaller network and 150 updates,
 `fast`, and `standard`. They draw no figures, as the peers draw none, and find their programs compiled by an
 earlier run. Ratios are medians over neighbouring runs. A peer that is not installed is left out, aloud.
-`pip install .[bench]` brings PyTorch and Keras.
+`pip install .[bench]` brings PyTorch and Keras. What is measured is saved after each seed; `--add` goes on
+behind the seeds that the result file has, on another day if need be.
 
     python -m benchmarks.time_to_accuracy [--seeds 30]
     python -m benchmarks.time_to_accuracy --name keras --ours sprint --peers keras_origin_tensorflow
+    python -m benchmarks.time_to_accuracy --name examples --ours sprint fast standard \
+        --peers pytorch_example flax_example keras_origin_jax --seeds 10 [--add]
 """
 
 import dataclasses
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,8 @@ class Arguments:
     """Epochs of the peers; by default those of their recipes."""
     name: str = "headline"
     """Part of the result file's name."""
+    add: bool = False
+    """Keep the seeds that the result file has, and run only those that it lacks."""
 
 
 def peer(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
@@ -143,13 +149,16 @@ def _against(runs: list[dict[str, Any]], ours: list[dict[str, Any]], accuracy: f
 
 
 def main(arguments: Arguments) -> None:
-    """Measures, prints and saves."""
-    runs: list[dict[str, Any]] = []
+    """Measures, prints and saves, seed by seed."""
+    part = f"time_to_accuracy-{arguments.name}"
+    runs, earlier = _measured(part, arguments) if arguments.add else ([], [])
+    begun = 1 + max((run["seed"] for run in runs), default=-1)
     left_out: set[str] = set()
+    path = None
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.ours:  # prepares the data and compiles the programs
             ours(name, 0, Path(folder))
-        for seed in range(arguments.seeds):
+        for seed in range(begun, arguments.seeds):
             turn = []
             for name in arguments.ours:
                 result = ours(name, seed, Path(folder))
@@ -166,8 +175,27 @@ def main(arguments: Arguments) -> None:
             for run in turn:
                 _tell(run)
             runs += turn
-    found = summary(runs) | {"left_out": sorted(left_out)}
-    print(protocol.save(f"time_to_accuracy-{arguments.name}", runs, arguments.seeds, **found))
+            found = summary(runs) | {"left_out": sorted(left_out)}
+            path = protocol.save(part, runs, seed + 1, earlier=earlier, **found)
+    print(path or f"{part} has {begun} seeds already")
+
+
+def _measured(part: str, arguments: Arguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The runs that the result file has, and where they were made: environments, each with `seeds_below`.
+
+    Raises:
+      SystemExit: they are of other contestants, or of other versions of their libraries.
+    """
+    saved = protocol.load(part)
+    if saved is None:
+        return [], []
+    names = {f"jaxdigits {name}" for name in arguments.ours} | set(arguments.peers)
+    if {run["contestant"] for run in saved["runs"]} != names:
+        sys.exit(f"{part} was measured with other contestants: leave out --add to begin anew.")
+    if saved["environment"]["versions"] != protocol.environment()["versions"]:
+        sys.exit(f"{part} was measured with other versions: leave out --add to begin anew.")
+    made = {"seeds_below": saved["n"]} | saved["environment"]
+    return saved["runs"], [*saved.get("earlier_environments", []), made]
 
 
 def _tell(run: dict[str, Any]) -> None:

@@ -1,15 +1,18 @@
 """What the benchmarks read out of compiled programs, and how they add it up: nothing is timed here."""
 
+import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu_compile, hlo, limit, predict_speed, scaling_model
+from benchmarks import gpu_compile, hlo, limit, predict_speed, protocol, scaling_model, time_to_accuracy
 from benchmarks.hlo import Kernel
 from benchmarks.time_to_accuracy import reached
 from jaxdigits.config import resolve
@@ -290,3 +293,40 @@ def test_the_operations_of_a_step_by_its_sizes_are_those_of_its_program(preset, 
         assert executed == defined
     else:
         assert 0.4 * defined < executed < 0.7 * defined
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, int]]:
+    """What `time_to_accuracy` runs, where runs are made up; its result files lie in `tmp_path`."""
+    ran: list[tuple[str, int]] = []
+
+    def run(name: str, seed: int, *_: object) -> dict[str, Any]:
+        ran.append((name, seed))
+        course = {"train_seconds": [1.0 + seed], "test_accuracy": [0.985], "seconds_before_end": [0.0]}
+        return course | {"wall_seconds": 2.0 + seed, "peak_memory_mib": 100.0}
+
+    monkeypatch.setattr(protocol, "RESULTS", tmp_path)
+    monkeypatch.setattr(time_to_accuracy, "ours", run)
+    monkeypatch.setattr(time_to_accuracy, "peer", run)
+    return ran
+
+
+def test_a_measurement_goes_on_behind_the_seeds_that_it_has(measured: list[tuple[str, int]]):
+    arguments = time_to_accuracy.Arguments(seeds=2, ours=("sprint",), peers=("other",), name="short")
+    time_to_accuracy.main(arguments)
+    del measured[:]
+    time_to_accuracy.main(dataclasses.replace(arguments, seeds=4, add=True))
+    assert measured == [("sprint", 0), ("sprint", 2), ("other", 2), ("sprint", 3), ("other", 3)]
+    saved = protocol.load("time_to_accuracy-short")
+    assert saved is not None
+    assert [run["seed"] for run in saved["runs"]] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert saved["n"] == saved["summary"]["contestants"]["other"]["wall_seconds"]["n"] == 4
+    assert [place["seeds_below"] for place in saved["earlier_environments"]] == [2]
+
+
+def test_a_measurement_of_other_contestants_is_not_gone_on_with(measured: list[tuple[str, int]]):
+    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("other",), name="short")
+    time_to_accuracy.main(arguments)
+    with pytest.raises(SystemExit, match="begin anew"):
+        time_to_accuracy.main(dataclasses.replace(arguments, peers=("another",), add=True))
+    assert ("another", 0) not in measured

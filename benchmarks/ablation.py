@@ -186,7 +186,7 @@ def main(arguments: Arguments) -> None:
         chosen = [run for run in runs if run["rung"] == name]
         rungs[name] = {figure: protocol.mean([run[figure] for run in chosen]) for figure in figures}
     summary = {"preset": preset, "epochs": epochs or resolve(preset).epochs, "rungs": rungs}
-    print(protocol.save(f"ablation-{preset}", runs, arguments.seeds, **summary))
+    print(protocol.save(f"ablation-{preset}", runs, arguments.seeds, summary))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def main(arguments: Arguments) -> None:
             ),
             "ratio": protocol.ratio(seconds[name], seconds["without"]),
         }
-    print(protocol.save(f"checkpoints-{arguments.preset}", runs, arguments.turns, **summary))
+    print(protocol.save(f"checkpoints-{arguments.preset}", runs, arguments.turns, summary))
 
 
 if __name__ == "__main__":

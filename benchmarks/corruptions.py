@@ -302,7 +302,7 @@ def main(arguments: Arguments) -> None:
     console.print(f"MNIST-C, our own port: {arguments.images:,} test images, seed {arguments.seed}", table)
     summary = {"seed": arguments.seed, "mean_error": {run["model"]: run["mean_error"] for run in runs}}
     if arguments.out is None:
-        print(protocol.save("corruptions", runs, arguments.images, **summary))
+        print(protocol.save("corruptions", runs, arguments.images, summary))
         return
     fields = {"benchmark": "corruptions", "n": arguments.images, "environment": protocol.environment()}
     write_json(arguments.out, fields | {"summary": summary, "runs": runs})

@@ -242,7 +242,7 @@ def main(arguments: Arguments) -> None:
             lost |= not all(map(_good, records))
             summary = _summary(scenario, records)
             print(summary)
-            print(protocol.save(f"faults-{scenario}", records, len(records), **summary))
+            print(protocol.save(f"faults-{scenario}", records, len(records), summary))
     sys.exit(lost)
 
 

@@ -161,7 +161,7 @@ def main() -> None:
     flags = parser.parse_args()
     figures = check(mutated(originals(), flags.count, flags.seed))
     bounds = {"seconds": SECONDS, "mebibytes": MEBIBYTES}
-    save("fuzz_pictures", [figures], flags.count, bounds=bounds, seed=flags.seed)
+    save("fuzz_pictures", [figures], flags.count, {"bounds": bounds, "seed": flags.seed})
     print(json.dumps(figures))
     slow = float(str(figures["slowest_seconds"])) > SECONDS
     large = float(str(figures["peak_memory_mib"])) > MEBIBYTES

@@ -223,7 +223,7 @@ def main(arguments: Arguments) -> None:
         "assumptions": ASSUMPTIONS,
         "programs": _programs(runs),
     }
-    print(protocol.save("gpu_compile", runs, arguments.rounds, **summary))
+    print(protocol.save("gpu_compile", runs, arguments.rounds, summary))
 
 
 def _programs(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -293,7 +293,7 @@ def main(arguments: Arguments) -> None:
         "models": {name: _about(reader) for name, reader in readers.items()},
     }
     if arguments.out is None:
-        print(protocol.save("handwriting", runs, arguments.counts.clean, **summary))
+        print(protocol.save("handwriting", runs, arguments.counts.clean, summary))
         return
     fields = {"benchmark": "handwriting", "n": arguments.counts.clean}
     fields |= {"environment": protocol.environment(), "summary": summary, "runs": runs}

@@ -137,7 +137,7 @@ def main(arguments: Arguments) -> None:
         "identical": sum(ends),
     }
     print(summary)
-    print(protocol.save("kills", records, len(kills), **summary))
+    print(protocol.save("kills", records, len(kills), summary))
     sys.exit(not all(ends))
 
 

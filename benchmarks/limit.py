@@ -292,7 +292,7 @@ def main(arguments: Arguments) -> None:
                 f"{name} {value['mean']:.2f}" for name, value in summary[preset]["milliseconds"].items()
             )
         )
-    print(protocol.save("limit", runs, arguments.rounds, **summary))
+    print(protocol.save("limit", runs, arguments.rounds, summary))
 
 
 if __name__ == "__main__":

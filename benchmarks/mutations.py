@@ -163,7 +163,7 @@ def main() -> None:
     inputs, offences = sum(run["inputs"] for run in runs), sum(len(run["offences"]) for run in runs)
     summary = {"inputs": inputs, "offences": offences, "seconds_bound": SECONDS, "seed": flags.seed}
     if not flags.reader:
-        save("mutations", runs, inputs, **summary)
+        save("mutations", runs, inputs, summary)
     print(json.dumps(summary))
     if offences:
         sys.exit(1)

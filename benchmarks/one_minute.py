@@ -89,7 +89,7 @@ def main(arguments: Arguments) -> None:
                     for name in chosen[0]["seconds"]
                 },
             }
-    print(protocol.save(f"one_minute-{arguments.preset}", runs, arguments.seeds, **summary))
+    print(protocol.save(f"one_minute-{arguments.preset}", runs, arguments.seeds, summary))
 
 
 def _tell(run: dict[str, Any]) -> None:

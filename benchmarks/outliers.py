@@ -149,7 +149,7 @@ def main(arguments: Arguments) -> None:
     table.add_row("digits", "", "", "", f"{digits_refused:.2%}", "")
     console.print(table)
     if arguments.out is None:
-        print(protocol.save("outliers", runs, arguments.count, **summary))
+        print(protocol.save("outliers", runs, arguments.count, summary))
         return
     fields = {"benchmark": "outliers", "n": arguments.count, "environment": protocol.environment()}
     write_json(arguments.out, fields | {"summary": summary, "runs": runs})

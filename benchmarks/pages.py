@@ -133,7 +133,7 @@ def main(arguments: Arguments) -> None:
     print(f"{1000 * summary['seconds_per_page']['mean']:.0f} ms a page", end=", ")
     print(f"{summary['digits_per_second']:.0f} digits a second")
     if arguments.out is None:
-        print(protocol.save("pages", runs, arguments.pages, **summary))
+        print(protocol.save("pages", runs, arguments.pages, summary))
     else:
         content = {"benchmark": "pages", "n": arguments.pages, "environment": protocol.environment()}
         write_json(arguments.out, content | {"summary": summary, "runs": runs})

@@ -175,7 +175,7 @@ def main(arguments: Arguments) -> None:
     summary: dict[str, Any] = summarise(runs) | {"left_out": sorted(left_out)}
     for target in summary["targets"]:
         print(f"{target['name']}: {target['value']:.2f}, {'met' if target['met'] else 'NOT met'}")
-    print(protocol.save("predict_speed", runs, arguments.rounds, **summary))
+    print(protocol.save("predict_speed", runs, arguments.rounds, summary))
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -130,7 +130,9 @@ def load(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def save(name: str, runs: Any, n: int, earlier: Sequence[Mapping[str, Any]] = (), **summary: Any) -> Path:
+def save(
+    name: str, runs: Any, n: int, summary: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Writes a result file, one a Python version.
 
     Args:
@@ -138,13 +140,13 @@ def save(name: str, runs: Any, n: int, earlier: Sequence[Mapping[str, Any]] = ()
       runs: every single run.
       n: how often each contestant ran. Where the file that is there has more, this one is kept apart,
         as a short form, which is not committed.
+      summary: what the tables are made from.
       earlier: the environments of runs that were made before, where a measurement was gone on with.
-      **summary: what the tables are made from.
     """
     RESULTS.mkdir(exist_ok=True)
     path, saved = _file(name), load(name)
     if saved is not None and saved["n"] > n:
         path = path.with_name(f"short-{path.name}")
     content = {"benchmark": name, "n": n, "environment": environment(), "earlier_environments": [*earlier]}
-    write_json(path, content | {"summary": summary, "runs": runs})
+    write_json(path, content | {"summary": {**summary}, "runs": runs})
     return path

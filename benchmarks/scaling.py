@@ -181,7 +181,7 @@ def main(arguments: Arguments) -> None:
     summary: dict[str, Any] = {"overheads": _overheads(runs)}
     if gpus := _h100s():
         summary["h100"] = gpus
-    print(protocol.save("scaling", runs, arguments.rounds, **summary))
+    print(protocol.save("scaling", runs, arguments.rounds, summary))
 
 
 if __name__ == "__main__":

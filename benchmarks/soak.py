@@ -159,7 +159,7 @@ def main() -> None:
     )
     told = ("n", "seconds", "warm", "end", "grew")
     summary = {run["work"]: {name: run[name] for name in told} for run in runs}
-    save("soak", runs, flags.trainings, **summary, mebibytes_bound=MEBIBYTES, met=good)
+    save("soak", runs, flags.trainings, summary | {"mebibytes_bound": MEBIBYTES, "met": good})
     print(json.dumps(summary | {"met": good}))
     if not good:
         sys.exit(1)

@@ -176,7 +176,7 @@ def main(arguments: Arguments) -> None:
                 _tell(run)
             runs += turn
             found = summary(runs) | {"left_out": sorted(left_out)}
-            path = protocol.save(part, runs, seed + 1, earlier=earlier, **found)
+            path = protocol.save(part, runs, seed + 1, found, earlier)
     print(path or f"{part} has {begun} seeds already")
 
 

@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["max_pool", "patch_convolution", "patches", "space_to_depth"]
+__all__ = [
+    "activated",
+    "activated_by_pixel",
+    "max_pool",
+    "patch_convolution",
+    "patches",
+    "space_to_depth",
+]
 
 
 def space_to_depth(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "batch 14 14 4"]:
@@ -119,3 +126,29 @@ def _doubled(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 max_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def activated(
+    x: Float[Array, "batch height width channels"], bias: Float[Array, " channels"], pooled: bool
+) -> Float[Array, "batch rows columns channels"]:
+    """What follows a convolution: pooling, if it is `pooled`, the bias and the ReLU.
+
+    The bias and the ReLU commute with the maximum, and cost a quarter behind it.
+    """
+    return jax.nn.relu((jax.vmap(max_pool)(x) if pooled else x) + bias)
+
+
+def activated_by_pixel(
+    x: Float[Array, "height width batch channels"], bias: Float[Array, " channels"], pooled: bool
+) -> Float[Array, "rows columns batch channels"]:
+    """The same for images that come pixel by pixel.
+
+    All numbers of a pixel are taken as one run: over as few as there are channels, XLA's loops take up to
+    five times longer. The maximum is kept: XLA would take it anew for all that needs it. Together with the
+    like in `winograd` this takes 4 to 6% off an update.
+    """
+    *_, batch, channels = x.shape
+    x = x.reshape(*x.shape[:2], -1)
+    x = jax.lax.optimization_barrier(max_pool(x)) if pooled else x
+    x = jax.nn.relu(x + jax.lax.optimization_barrier(jnp.tile(bias, batch)))
+    return jax.lax.optimization_barrier(x).reshape(*x.shape[:2], batch, channels)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from jaxdigits.layers import max_pool, patch_convolution, space_to_depth
+from jaxdigits.layers import activated, activated_by_pixel, patch_convolution, space_to_depth
 from jaxdigits.network import MEAN, STD, Form, Network, Params, draw, shapes_of
 from jaxdigits.winograd import winograd_convolution
 
@@ -109,11 +109,8 @@ class CNN(nnx.Module):
         In the form `winograd` images come pixel by pixel, [height, width, batch, inputs], and leave so.
         """
         conv = self.convs[index]
-        x = conv(x)
-        if index == 1:
-            x = max_pool(x) if self.form == "winograd" else jax.vmap(max_pool)(x)
-        # The bias and the ReLU commute with the maximum, and cost a quarter behind it.
-        x = nnx.relu(x + conv.bias[...].astype(x.dtype))
+        x, bias, pooled = conv(x), conv.bias[...].astype(x.dtype), index == 1
+        x = activated_by_pixel(x, bias, pooled) if self.form == "winograd" else activated(x, bias, pooled)
         return jax.lax.stop_gradient(x) if index == 0 and self.fixed_stem else x
 
 

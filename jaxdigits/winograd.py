@@ -65,8 +65,10 @@ def _along_columns(x: Array, kernel: Array) -> Array:
         spread[:, tile, first : first + count] = images
         gathered[first : first + of_tile, :, tile] = outputs
     kernels = _mixed(filters, kernel.reshape(3, -1, kernel.shape[3]))
-    points = jax.lax.optimization_barrier(_mixed(spread.reshape(-1, len(x)), x))
-    windows = jnp.concatenate([points[:, j : j + columns] for j in range(3)], axis=-1)
+    points = jax.lax.optimization_barrier(_mixed(spread.reshape(-1, len(x)), x)).reshape(count * tiles, -1)
+    pixel = points.shape[1] // x.shape[1]  # rows are cut as the long runs of numbers that they are
+    runs = [points[:, j * pixel : (j + columns) * pixel] for j in range(3)]
+    windows = jnp.concatenate([run.reshape(-1, columns, *x.shape[2:]) for run in runs], axis=-1)
     products = windows.reshape(count, -1, windows.shape[-1]) @ kernels
     return _mixed(gathered.reshape(rows, -1), products.reshape(count * tiles, columns, x.shape[2], -1))
 

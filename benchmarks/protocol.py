@@ -21,7 +21,7 @@ from typing import Any
 
 from jaxdigits.storage import write_json
 
-__all__ = ["RESULTS", "alternate", "environment", "load", "mean", "ratio", "run", "save"]
+__all__ = ["RESULTS", "alternate", "environment", "in_words", "load", "mean", "ratio", "run", "save"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -120,12 +120,18 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
 
 
 def _file(name: str) -> Path:
-    """The result file of a benchmark under this version of Python."""
-    return RESULTS / f"{name}-python{'.'.join(platform.python_version_tuple()[:2])}.json"
+    """The result file of a benchmark on such a processor, under such a version of Python."""
+    python, make = ".".join(platform.python_version_tuple()[:2]), in_words(_processor())
+    return RESULTS / f"{name}-python{python}-{make.lower().replace(' ', '-')}.json"
+
+
+def in_words(processor: str) -> str:
+    """A processor's make and kind: `AMD EPYC`, `Intel Xeon`."""
+    return " ".join(processor.split(" (")[0].replace("(R)", "").split()[:2])
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """The content of a benchmark's result file for this version of Python, if there is one."""
+    """The content of such a file, if there is one."""
     path = _file(name)
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -133,7 +139,7 @@ def load(name: str) -> dict[str, Any] | None:
 def save(
     name: str, runs: Any, n: int, summary: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
-    """Writes a result file, one a Python version.
+    """Writes a result file, one a kind of processor and a Python version.
 
     Args:
       name: of the benchmark.

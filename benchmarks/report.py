@@ -37,13 +37,11 @@ README = Path(__file__).with_name("README.md")
 
 
 def hardware() -> str:
-    """The machine of the newest result."""
-    newest = max(
-        (json.loads(path.read_text()) for path in RESULTS.glob("*.json")),
-        key=lambda r: r["environment"]["date"],
-    )
-    place = newest["environment"]
-    return f"{place['processor']}, {place['cores']} cores, {place['memory_gib']} GiB, no GPU."
+    """The machines of the results, a line each."""
+    committed = (path for path in RESULTS.glob("*-python*.json") if not path.name.startswith("short-"))
+    places = [json.loads(path.read_text())["environment"] for path in committed]
+    machines = {f"- {p['processor']}, cores: {p['cores']}, {p['memory_gib']} GiB, no GPU" for p in places}
+    return "\n".join(sorted(machines))
 
 
 SECTIONS = (

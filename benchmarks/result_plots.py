@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks import handwriting_report
-from benchmarks.protocol import RESULTS
+from benchmarks.protocol import RESULTS, in_words
 from benchmarks.speed_tables import steps
 from benchmarks.tables import results
 from jaxdigits.storage import atomic_write
@@ -70,7 +70,7 @@ def plot_limit() -> None:
     for result in results("limit"):
         for preset, summary in result["summary"].items():
             python = result["environment"]["versions"]["python"].rpartition(".")[0]
-            labels.append(f"{preset}\nPython {python}")
+            labels.append(f"{preset}, Python {python}\n{in_words(result['environment']['processor'])}")
             left, place = 0.0, len(labels) - 1
             for colour, name, value in zip(_COLOURS[:1] + _COLOURS[2:], names, steps(summary), strict=False):
                 axes.barh(place, value, left=left, color=colour, label=name if place == 0 else None)

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from benchmarks.protocol import RESULTS
+from benchmarks.protocol import RESULTS, in_words
 
 
 def results(name: str) -> list[dict[str, Any]]:
-    """The result files of a benchmark, one a Python version."""
+    """The result files of a benchmark, one a Python version and a kind of processor."""
     return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{name}-python*.json"))]
 
 
@@ -27,6 +27,7 @@ def number(value: dict[str, float], form: str = ".2f", factor: float = 1) -> str
 
 
 def where(result: dict[str, Any]) -> str:
-    """The Python and the JAX of a result."""
-    versions = result["environment"]["versions"]
-    return f"Python {versions['python']}, jax {versions['jax']}"
+    """The processor, the Python and the JAX of a result."""
+    environment = result["environment"]
+    versions = environment["versions"]
+    return f"{in_words(environment['processor'])}, Python {versions['python']}, jax {versions['jax']}"

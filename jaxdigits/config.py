@@ -214,7 +214,7 @@ PRESETS: dict[str, TrainConfig] = {
     # were no better there, or by less than two to twelve seeds can tell. Of the test images:
     # benchmarks/results/one_minute-standard-*.json.
     "standard": TrainConfig(),
-    # `python train.py --preset fast`: benchmarks/results/time_to_accuracy-headline-python3.13.json. Of 10,000
+    # `python train.py --preset fast`: benchmarks/results/time_to_accuracy-headline-*.json. Of 10,000
     # images held out its 281 updates read 98.88%, as many as an epoch of 8 and 32 filters does there (n=12,
     # deviation 0.08), which had 52% of the machine's product rate, where these have 71 to 74%. 16 and 48, or
     # 16 and 64, need fewer updates, but longer for each; 32 and 32 are no better than 24 and 32.

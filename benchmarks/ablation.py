@@ -62,7 +62,8 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("16, 64 and 96 channels", ("--channels", "16", "64", "96")),
         ("batches of 96 images instead of 64", ("--batch-size", "96")),
         ("first filters are trained on", ("--stem", "tuned")),
-        ("16 epochs instead of 12: the preset", ("--epochs", "16")),
+        ("16 epochs instead of 12", ("--epochs", "16")),
+        ("batches of 128 images instead of 96: the preset", ("--batch-size", "128")),
     ),
     "robust": (
         ("the preset", ()),

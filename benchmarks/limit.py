@@ -271,6 +271,7 @@ def main(arguments: Arguments) -> None:
         done = training_operations(config) * config.batch_size
         step = [done / s / 1e9 for s in seconds["whole step"]]
         summary[preset] = {
+            "batch_size": config.batch_size,
             "operations_per_step": done,
             "operations_executed": operations_executed,
             "product_gflops": protocol.mean(rates),

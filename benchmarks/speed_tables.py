@@ -4,7 +4,6 @@ import itertools
 from typing import Any
 
 from benchmarks.tables import number, results, table, where
-from jaxdigits.config import PRESETS
 
 
 def limit() -> str:
@@ -15,11 +14,11 @@ def limit() -> str:
             whole = summary["milliseconds"]["whole step"]["mean"]
             rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
             rows.append(
-                [where(result), f"`{preset}`", rate, f"{summary['share']:.0%}"]
+                [where(result), f"`{preset}`", str(summary["batch_size"]), rate, f"{summary['share']:.0%}"]
                 + [f"{summary['share_executed']:.0%}", f"{whole:.2f}"]
                 + [f"{step:.2f}" for step in steps(summary)]
             )
-    head = ["", "preset", "GFLOP/s", "share", "executed", "step, ms"]
+    head = ["", "preset", "images", "GFLOP/s", "share", "executed", "step, ms"]
     head += ["forward", "gradients", "optimizer", "augmentation"]
     return table(head, rows) + "\n\n" + _layers()
 
@@ -30,7 +29,7 @@ def _layers() -> str:
     for result in results("limit"):
         for preset, summary in result["summary"].items():
             for name, (forward, both) in summary.get("layer_milliseconds", {}).items():
-                million = summary["layers"][name] * PRESETS[preset].batch_size / 1e6
+                million = summary["layers"][name] * summary["batch_size"] / 1e6
                 gradients = max(0.0, both["mean"] - forward["mean"])
                 rows.append(
                     [

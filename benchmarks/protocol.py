@@ -9,6 +9,7 @@ runs themselves, and where and when they were made.
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from typing import Any
 
 from jaxdigits.storage import write_json
 
-__all__ = ["RESULTS", "alternate", "environment", "in_words", "load", "mean", "ratio", "run", "save"]
+__all__ = ["RESULTS", "SHORT", "alternate", "environment", "in_words", "load", "mean", "ratio", "run", "save"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
+SHORT = "JAXDIGITS_SHORT_BENCHMARKS"  # set in the environment: whatever is measured is a short form
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "keras")
 
 
@@ -127,7 +129,8 @@ def _file(name: str) -> Path:
 
 def in_words(processor: str) -> str:
     """A processor's make and kind: `AMD EPYC`, `Intel Xeon`."""
-    return " ".join(processor.split(" (")[0].replace("(R)", "").split()[:2])
+    name = re.sub(r"\((R|TM)\)|\d+th Gen ", "", processor)
+    return " ".join(name.split(" (")[0].split()[:2])
 
 
 def load(name: str) -> dict[str, Any] | None:
@@ -144,14 +147,14 @@ def save(
     Args:
       name: of the benchmark.
       runs: every single run.
-      n: how often each contestant ran. Where the file that is there has more, this one is kept apart,
-        as a short form, which is not committed.
+      n: how often each contestant ran. Where the file that is there has more, or in `make bench`, this one
+        is kept apart, as a short form, which is not committed.
       summary: what the tables are made from.
       earlier: the environments of runs that were made before, where a measurement was gone on with.
     """
     RESULTS.mkdir(exist_ok=True)
     path, saved = _file(name), load(name)
-    if saved is not None and saved["n"] > n:
+    if SHORT in os.environ or (saved is not None and saved["n"] > n):
         path = path.with_name(f"short-{path.name}")
     content = {"benchmark": name, "n": n, "environment": environment(), "earlier_environments": [*earlier]}
     write_json(path, content | {"summary": {**summary}, "runs": runs})

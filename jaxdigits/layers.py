@@ -145,7 +145,7 @@ def activated_by_pixel(
 
     All numbers of a pixel are taken as one run: over as few as there are channels, XLA's loops take up to
     five times longer. The maximum is kept: XLA would take it anew for all that needs it. Together with the
-    like in `winograd` this takes 4 to 6% off an update.
+    like in `winograd` this takes 4 to 6% off an update on an Intel Xeon.
     """
     *_, batch, channels = x.shape
     x = x.reshape(*x.shape[:2], -1)

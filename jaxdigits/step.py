@@ -194,8 +194,8 @@ def make_update(
         weights = (chosen < data.labels.shape[0]).astype(jnp.float32)
         labels = data.labels[chosen]  # beyond the last one, the last
         # What is drawn at random is drawn for the batch, and does not depend on how it is filled up.
-        rows = data.images.reshape(len(data.images), -1)  # XLA copies long rows faster than small squares
-        images = rows[chosen[: config.batch_size]].reshape(-1, *data.images.shape[1:])
+        flat = data.images.reshape(len(data.images), -1)  # XLA copies long rows faster than small squares
+        images = flat[chosen[: config.batch_size]].reshape(-1, *data.images.shape[1:])
         shown = labels[: config.batch_size]
         images = vary(jax.random.fold_in(data.key, state.step), images, shown, state.step)
         if len(chosen) > config.batch_size:

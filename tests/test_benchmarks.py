@@ -330,3 +330,26 @@ def test_a_measurement_of_other_contestants_is_not_gone_on_with(measured: list[t
     with pytest.raises(SystemExit, match="begin anew"):
         time_to_accuracy.main(dataclasses.replace(arguments, peers=("another",), add=True))
     assert ("another", 0) not in measured
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_short_form_leaves_the_results_alone(short: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(protocol, "RESULTS", tmp_path)
+    if short:
+        monkeypatch.setenv(protocol.SHORT, "1")
+    kept = protocol.save("speed", [1, 2], 2, {"mean": 1.5})
+    assert (protocol.load("speed") is None) == kept.name.startswith("short-") == short
+    assert protocol.save("speed", [1], 1, {"mean": 1}).name.startswith("short-")
+
+
+@pytest.mark.parametrize(
+    ("processor", "words"),
+    [
+        ("AMD EPYC (avx2, avx512f)", "AMD EPYC"),
+        ("Intel(R) Xeon(R) Processor (avx2)", "Intel Xeon"),
+        ("13th Gen Intel(R) Core(TM) i7-1360P (avx2)", "Intel Core"),
+        ("aarch64 ()", "aarch64"),
+    ],
+)
+def test_a_processor_in_words_may_name_a_file(processor: str, words: str):
+    assert protocol.in_words(processor) == words

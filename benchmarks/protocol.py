@@ -134,9 +134,16 @@ def in_words(processor: str) -> str:
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """The content of such a file, if there is one."""
+    """The content of such a file, if there is one.
+
+    Raises:
+      SystemExit: it is damaged.
+    """
     path = _file(name)
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        sys.exit(f"{path}: the result file is damaged: {error}; remove it, or get it back from git")
 
 
 def save(

@@ -342,6 +342,15 @@ def test_a_short_form_leaves_the_results_alone(short: bool, monkeypatch: pytest.
     assert protocol.save("speed", [1], 1, {"mean": 1}).name.startswith("short-")
 
 
+def test_a_damaged_result_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(protocol, "RESULTS", tmp_path)
+    path = protocol.save("speed", [1], 1, {"mean": 1})
+    path.write_text("{")
+    with pytest.raises(SystemExit, match="damaged"):
+        protocol.save("speed", [1, 2], 2, {"mean": 1})
+    assert path.read_text() == "{"
+
+
 @pytest.mark.parametrize(
     ("processor", "words"),
     [

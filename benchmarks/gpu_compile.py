@@ -170,19 +170,20 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
 
     from jaxdigits import mesh as meshes
     from jaxdigits.executor import Executor
-    from jaxdigits.model import build, fastest_form
+    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
     from jaxdigits.step import Data, epoch_order, init_state, make_update
 
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
+    form, dtype = fastest("gpu", config.channels, config.dtype)
     network = build(
         config.channels,
         config.hidden,
         10,
-        form=fastest_form("gpu", config.channels),
-        dtype=config.dtype,
+        form=form,
+        dtype=dtype,
         fixed_stem=config.stem == "whitened",
     )
     optimizer = make_optimizer(config, config.updates(updates))

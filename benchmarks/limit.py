@@ -1,13 +1,14 @@
 """How near the training step comes to the machine's own matrix-product rate, and where the rest goes.
 
 Claim: a share of the float32 rate of a 2048x2048 product, which is measured in the same run, in turn with
-the step. Its floating-point operations are those of the network's layers by their definition, counted from
-its sizes, products only: forward, both gradients, and no gradient towards the images (the model FLOPs
-utilization of Chowdhery et al. 2022, "PaLM"). A step that gets by with fewer, as Winograd's convolutions do,
-has a larger share for being faster; `executed` is the share by the products that the step's program really
-has, those of transforms and of augmentation among them. The breakdown takes the step apart: forward alone,
-with gradients, with the optimizer, with augmentation. It is taken apart by layer, too: each alone, forward,
-and forward with those of its gradients that the step computes, from images of its own that wait in memory.
+the step; so is the rate in bfloat16, where the step multiplies in that. The step's floating-point operations
+are those of the network's layers by their definition, counted from its sizes, products only: forward, both
+gradients, and no gradient towards the images (the model FLOPs utilization of Chowdhery et al. 2022, "PaLM").
+A step that gets by with fewer, as Winograd's convolutions do, has a larger share for being faster; `executed`
+is the share by the products that the step's program really has, those of transforms and of augmentation among
+them. The breakdown takes the step apart: forward alone, with gradients, with the optimizer, and with
+augmentation. It is taken apart by layer, too: each alone, forward, and forward with those of its gradients
+that the step computes, from images of its own that wait in memory.
 
     python -m benchmarks.limit [--rounds 10] [--presets fast standard]
 """
@@ -31,7 +32,7 @@ from jaxdigits import dataset, device
 from jaxdigits.compiling import portion_of
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 from jaxdigits.executor import Executor
-from jaxdigits.model import CNN, build, fastest_form
+from jaxdigits.model import CNN, build, fastest
 from jaxdigits.network import draw, shapes_of
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import (
@@ -110,12 +111,13 @@ def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], Non
       The functions, and how many operations the products of the step's program take.
     """
     platform = jax.local_devices()[0].platform
+    form, dtype = fastest(platform, config.channels, config.dtype)
     network = build(
         config.channels,
         config.hidden,
         10,
-        form=fastest_form(platform, config.channels),
-        dtype=config.dtype,
+        form=form,
+        dtype=dtype,
         fixed_stem=config.stem == "whitened",
     )
     optimizer = make_optimizer(config, 10_000)
@@ -172,24 +174,24 @@ def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], Non
 def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """Each layer alone: functions that do `_LAYER_TURNS` of it and wait, forward and with its gradients."""
     batch = config.batch_size
-    form, fixed = fastest_form(jax.local_devices()[0].platform, config.channels), config.stem == "whitened"
+    form, dtype = fastest(jax.local_devices()[0].platform, config.channels, config.dtype)
+    fixed = config.stem == "whitened"
     params = draw(shapes_of(config.channels, config.hidden, 10), 0)
-    network = CNN(params, form=form, fixed_stem=fixed)
-    side, inputs, found = 14, 4, {}
-    for index, outputs in enumerate(config.channels):
+    network = CNN(params, form=form, dtype=dtype, fixed_stem=fixed)
+    x, found = jax.ShapeDtypeStruct((batch, 28, 28, 1), dtype), {}
+    x = jax.eval_shape(network.arrange, x)
+    for index in range(len(config.channels)):
 
         def convolution(module: CNN, x: jax.Array, index: int = index) -> jax.Array:
             return module.convolve(index, x)
 
-        shape = (side, side, batch, inputs) if form == "winograd" else (batch, side, side, inputs)
         # The first has no gradient towards its input; where it is kept as it is, nor has the second.
         wanted = () if fixed and not index else (0,) if index <= fixed else (0, 1)
-        found[f"convolution {index + 1}"] = _alone(convolution, network, shape, wanted)
-        side = (side - 2) // 2 if index == 1 else side - 2
-        inputs = outputs
-    flat = (batch, side * side * inputs)
-    found["hidden"] = _alone(lambda module, x: nnx.relu(module.hidden(x)), network, flat, (0, 1))
-    found["output"] = _alone(lambda module, x: module.output(x), network, (batch, config.hidden), (0, 1))
+        found[f"convolution {index + 1}"] = _alone(convolution, network, x, wanted)
+        x = jax.eval_shape(functools.partial(network.convolve, index), x)
+    found["hidden"] = _alone(lambda module, x: module.hide(x), network, x, (0, 1))
+    x = jax.eval_shape(network.hide, x)
+    found["output"] = _alone(lambda module, x: module.output(x), network, x, (0, 1))
     return found
 
 
@@ -199,17 +201,17 @@ _LAYER_TURNS = 20  # of a layer in one timing: some milliseconds, beside which a
 def _alone(
     layer: Callable[[CNN, jax.Array], jax.Array],
     network: CNN,
-    shape: tuple[int, ...],
+    like: jax.ShapeDtypeStruct,
     wanted: tuple[int, ...],
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """A layer's timings; it has gradients towards the arguments `wanted`: 0 the weights, 1 the images."""
     graph, weights = nnx.split(network)
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, *like.shape)), like.dtype)
 
     def apply(weights: Any, x: jax.Array) -> jax.Array:
         return layer(nnx.merge(graph, weights), x)
 
-    backwards = jnp.ones(jax.eval_shape(apply, weights, images[0]).shape)
+    backwards = jnp.ones_like(apply(weights, images[0]))
 
     def gradients(weights: Any, x: jax.Array) -> Any:
         value, back = jax.vjp(apply, weights, x)
@@ -228,10 +230,10 @@ def _alone(
     return repeated(apply), repeated(gradients)
 
 
-def product(side: int = 2048) -> Callable[[], None]:
-    """A matrix product of 2 * side**3 operations."""
-    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(side, side)).astype(np.float32))
-    multiply = jax.jit(jnp.matmul)
+def product(dtype: str, side: int = 2048) -> Callable[[], None]:
+    """A matrix product of 2 * side**3 operations, of factors in this number format to float32."""
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(side, side)), dtype)
+    multiply = jax.jit(functools.partial(jnp.matmul, preferred_element_type=np.float32))
     multiply(matrix, matrix).block_until_ready()
 
     def go() -> None:
@@ -251,33 +253,39 @@ def main(arguments: Arguments) -> None:
     """Measures, prints and saves."""
     device.select("auto")
     device.enable_compilation_cache()
-    multiply = product()
+    platform = jax.local_devices()[0].platform
     runs, summary = [], {}
     for preset in arguments.presets:
         config = PRESETS[preset]
+        _, dtype = fastest(platform, config.channels, config.dtype)
+        products = {name: product(name) for name in dict.fromkeys(("float32", dtype))}
         contestants, operations_executed = parts(config, arguments.updates)
         single = layers(config)
-        seconds: dict[str, list[float]] = {name: [] for name in ("product", *contestants)}
+        seconds: dict[str, list[float]] = {name: [] for name in (*products, *contestants)}
         by_layer: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in single}
         for _ in range(arguments.rounds):
-            seconds["product"].append(timed(multiply))
+            for name, multiply in products.items():
+                seconds[name].append(timed(multiply))
             for name, contestant in contestants.items():
                 seconds[name].append(timed(contestant) / arguments.updates)
             for name, ways in single.items():
                 for times, way in zip(by_layer[name], ways, strict=True):
                     times.append(timed(way) / _LAYER_TURNS)
         runs.append({"preset": preset, "seconds": seconds, "layers": by_layer})
-        rates = [2 * 2048**3 / s / 1e9 for s in seconds["product"]]
+        rates = {name: [2 * 2048**3 / s / 1e9 for s in seconds[name]] for name in products}
         done = training_operations(config) * config.batch_size
         step = [done / s / 1e9 for s in seconds["whole step"]]
         summary[preset] = {
             "batch_size": config.batch_size,
             "operations_per_step": done,
             "operations_executed": operations_executed,
-            "product_gflops": protocol.mean(rates),
+            "dtype": dtype,
+            "product_gflops": protocol.mean(rates["float32"]),
+            "product_gflops_in_dtype": protocol.mean(rates[dtype]),
             "step_gflops": protocol.mean(step),
-            "share": protocol.ratio(step, rates),
-            "share_executed": protocol.ratio(step, rates) * operations_executed / done,
+            "share": protocol.ratio(step, rates["float32"]),
+            "share_executed": protocol.ratio(step, rates["float32"]) * operations_executed / done,
+            "share_in_dtype": protocol.ratio(step, rates[dtype]),
             "milliseconds": {name: protocol.mean([1e3 * s for s in seconds[name]]) for name in contestants},
             "layers": operations(config),
             "layer_milliseconds": {
@@ -286,8 +294,9 @@ def main(arguments: Arguments) -> None:
             },
         }
         print(
-            f"{preset}: {protocol.mean(step)['mean']:.0f} of {protocol.mean(rates)['mean']:.0f} GFLOP/s, "
-            f"{summary[preset]['share']:.0%} ({summary[preset]['share_executed']:.0%} executed); "
+            f"{preset}: {protocol.mean(step)['mean']:.0f} GFLOP/s in {dtype}, where a float32 product has "
+            f"{protocol.mean(rates['float32'])['mean']:.0f}: {summary[preset]['share']:.0%} "
+            f"({summary[preset]['share_executed']:.0%} executed); "
             "milliseconds: "
             + ", ".join(
                 f"{name} {value['mean']:.2f}" for name, value in summary[preset]["milliseconds"].items()

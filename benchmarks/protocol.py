@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from jaxdigits import processor
 from jaxdigits.storage import write_json
 
 __all__ = ["RESULTS", "SHORT", "alternate", "environment", "in_words", "load", "mean", "ratio", "run", "save"]
@@ -56,14 +57,11 @@ def environment() -> dict[str, Any]:
 
 def _processor() -> str:
     """The processor's name, with the instruction sets that decide its matrix-product rate."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    fields = processor.described()
+    if not fields:
         return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in fields.items()}
-    flags = fields.get("flags", "").split()
-    sets = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile") if name in flags]
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+    sets = [name for name in known if name in processor.instruction_sets()]
     return f"{fields.get('model name', platform.machine())} ({', '.join(sets)})"
 
 

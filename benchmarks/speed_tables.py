@@ -13,12 +13,16 @@ def limit() -> str:
         for preset, summary in result["summary"].items():
             whole = summary["milliseconds"]["whole step"]["mean"]
             rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
+            dtype, own = summary.get("dtype", "float32"), ""  # files from before bfloat16 name none
+            if dtype != "float32":
+                in_dtype = summary["product_gflops_in_dtype"]["mean"]
+                own = f"{summary['share_in_dtype']:.0%} of {in_dtype:.0f}"
             rows.append(
                 [where(result), f"`{preset}`", str(summary["batch_size"]), rate, f"{summary['share']:.0%}"]
-                + [f"{summary['share_executed']:.0%}", f"{whole:.2f}"]
+                + [f"{summary['share_executed']:.0%}", dtype, own, f"{whole:.2f}"]
                 + [f"{step:.2f}" for step in steps(summary)]
             )
-    head = ["", "preset", "images", "GFLOP/s", "share", "executed", "step, ms"]
+    head = ["", "preset", "images", "GFLOP/s", "share", "executed", "products in", "share there", "step, ms"]
     head += ["forward", "gradients", "optimizer", "augmentation"]
     return table(head, rows) + "\n\n" + _layers()
 

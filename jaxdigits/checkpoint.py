@@ -64,11 +64,15 @@ class Model:
         """How many outputs its network has."""
         return len(self.class_names) + self.none_class
 
-    def network(self, form: Form) -> Network:
-        """The network whose weights these are."""
+    @property
+    def dtype(self) -> str:
+        """The number format of its products: that of its training, if it was bfloat16, else `auto`."""
+        return "bfloat16" if self.config.get("dtype") == "bfloat16" else "auto"
+
+    def network(self, form: Form, dtype: str = "float32") -> Network:
+        """The network whose weights these are, in one of the forms and number formats of `model.CNN`."""
         from jaxdigits.model import build
 
-        dtype = "bfloat16" if self.config.get("dtype") == "bfloat16" else "float32"
         return build(self.channels, self.hidden, self.outputs, form=form, dtype=dtype)
 
 

@@ -61,14 +61,14 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
       mesh: the devices.
       data: its arrays, or their shapes; `order` may be None.
     """
-    from jaxdigits.model import build, fastest_form
+    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer, make_schedule
 
     fixed = config.stem == "whitened"
     sizes = (config.channels, config.hidden, plan.outputs)
     shares = mesh.shape["data"]
-    form = fastest_form(platform, config.channels, shares)
-    network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
+    form, dtype = fastest(platform, config.channels, config.dtype, shares)
+    network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
     optimizer = make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)

@@ -102,8 +102,9 @@ class TrainConfig:
     or drawn at random and trained."""
     hidden: int = 128
     """Units of the hidden dense layer."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the network's products; weights and sums stay float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the network's products; weights and sums stay float32. By itself, bfloat16 on one CPU
+    that has a unit for it (AMX), else float32."""
     views: int = 9
     """Test-time augmentation: averages the answer over the image and its shifts by a pixel; 1, 5 or 9."""
     seed: int = 0
@@ -164,7 +165,7 @@ class TrainConfig:
         check("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to below 1")
         check("channels", self.channels, sizes(self.channels, 2, 4), "2 to 4 numbers from 1 to 4096")
         check("stem", self.stem, self.stem in get_args(Stem), f"one of {', '.join(get_args(Stem))}")
-        check("dtype", self.dtype, self.dtype in ("float32", "bfloat16"), "float32 or bfloat16")
+        check("dtype", self.dtype, self.dtype in ("auto", "float32", "bfloat16"), "auto, float32 or bfloat16")
         check("views", self.views, self.views in (1, 5, 9), "1, 5 or 9")
         for field in ("dataset", "data_dir", "run_dir"):
             check(field, getattr(self, field), nameable(getattr(self, field)), "a name that a file may have")

@@ -171,12 +171,13 @@ def training_losses(steps: int) -> list[float]:
 
     from jaxdigits import device, idx, step
     from jaxdigits.config import resolve
-    from jaxdigits.model import build, fastest_form
+    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
 
     (_, (images, labels)), config = idx.read_folder("mnist", _PACKAGED, 10), resolve("fast", stem="random")
-    form = fastest_form(device.select("auto").platform, config.channels)
-    network, optimizer = build(config.channels, config.hidden, 10, form=form), make_optimizer(config, steps)
+    form, dtype = fastest(device.select("auto").platform, config.channels)
+    network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
+    optimizer = make_optimizer(config, steps)
     order = jnp.arange(steps * config.batch_size, dtype=jnp.int32) % len(labels)
     order = order.reshape(steps, config.batch_size)
     data = step.Data(jnp.asarray(images), jnp.asarray(labels, np.int32), order, jax.random.key(0))

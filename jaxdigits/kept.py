@@ -28,7 +28,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 
-from jaxdigits import cache, child
+from jaxdigits import cache, child, processor
 from jaxdigits.compiling import Compiled, Plan, batch_of
 from jaxdigits.config import TrainConfig, to_json
 from jaxdigits.device import Device
@@ -180,14 +180,10 @@ def _source() -> str:
 
 def _processor() -> list[str]:
     """What is known of the kind of processor: programs are compiled for what it can do."""
-    lines = []
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                break  # the others are alike
-            lines.append(line)
-    known = [
-        line for line in lines if line.lower().startswith(("model", "vendor", "flags", "features", "cpu "))
-    ]
-    steady = [line for line in known if "mhz" not in line.lower()]
-    return [platform.system(), platform.machine(), platform.processor(), *steady]
+    known = ("model", "vendor", "flags", "features", "cpu ")
+    steady = {
+        name: value
+        for name, value in processor.described().items()
+        if name.lower().startswith(known) and "mhz" not in name.lower()
+    }
+    return [platform.system(), platform.machine(), platform.processor(), *map(" ".join, steady.items())]

@@ -245,7 +245,7 @@ class Loop:
 
     def _diverged(self) -> DivergedError:
         advice = f"lower --learning-rate, which is {self.config.learning_rate:g}"
-        if self.config.dtype != "float32":
+        if self.config.dtype == "bfloat16":
             advice += ", or use --dtype float32"
         return DivergedError(f"the loss is no longer finite after {self.step} updates; {advice}")
 

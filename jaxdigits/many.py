@@ -28,7 +28,7 @@ from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
 from jaxdigits.evaluate import fit_temperature
-from jaxdigits.model import build, fastest_form
+from jaxdigits.model import build, fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.splits import load_splits
@@ -162,8 +162,8 @@ class _Many:
         self.way = f"{how}, on {several}"
         fixed = config.stem == "whitened"
         sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
-        form = fastest_form(device.platform, config.channels)
-        self.network = build(*sizes, form=form, dtype=config.dtype, fixed_stem=fixed)
+        form, dtype = fastest(device.platform, config.channels, config.dtype)
+        self.network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
         self.images, self.labels = self.data.resident(self.mesh)
         stem = (
             None if config.stem == "random" else whitened_filters(self.data.train.images, config.channels[0])

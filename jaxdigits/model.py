@@ -20,40 +20,24 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from jaxdigits import processor
+from jaxdigits.columns import blocks_by_channel, column_convolution, column_dense
 from jaxdigits.layers import activated, activated_by_pixel, patch_convolution, space_to_depth
 from jaxdigits.network import MEAN, STD, Form, Network, Params, draw, shapes_of
 from jaxdigits.winograd import winograd_convolution
 
-__all__ = ["CNN", "build", "fastest_form"]
+__all__ = ["CNN", "build", "fastest"]
 
 _MANY = 512  # products a pixel and tap in the second convolution, for its images to come pixel by pixel
+_WITH_BFLOAT16 = (0, 10)  # jax whose XLA leaves products of bfloat16 to that unit
 _ENOUGH = 8  # input channels, for fewer products to be worth the adding that they take
 
 
 class Conv(nnx.Module):
-    """A 3x3 convolution without padding, in one of three forms, equal but for rounding.
+    """The filters and biases of a 3x3 convolution without padding."""
 
-    `direct` is `lax.conv_general_dilated`, for accelerators. The others are for a CPU, where XLA runs a
-    direct convolution twenty times slower inside a loop (jax-ml/jax issue 12868): `patches` is
-    `patch_convolution`; `winograd` is `winograd_convolution` where there are channels enough, on images that
-    come pixel by pixel.
-    """
-
-    def __init__(self, params: Params, form: Form):
+    def __init__(self, params: Params):
         self.kernel, self.bias = nnx.Param(params["kernel"]), nnx.Param(params["bias"])
-        self.form = form
-
-    def __call__(
-        self, x: Float[Array, "*batch height width inputs"]
-    ) -> Float[Array, "*batch rows columns outputs"]:
-        """The convolution, in the number format of `x`, before the bias."""
-        kernel = self.kernel[...].astype(x.dtype)
-        if self.form == "direct":
-            layout = ("NHWC", "HWIO", "NHWC")
-            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
-        if self.form == "winograd" and x.dtype == jnp.float32 and x.shape[-1] >= _ENOUGH:
-            return winograd_convolution(x, kernel)
-        return patch_convolution(x, kernel, self.form == "patches")
 
 
 class Dense(nnx.Module):
@@ -72,8 +56,13 @@ class CNN(nnx.Module):
 
     Args:
       params: its parameters, whose shapes are its sizes: see `network`.
-      form: how convolutions are computed; it does not change the parameters.
-      dtype: number format of the activations; parameters and logits are float32.
+      form: how its layers are computed; it does not change the parameters. `direct` is
+        `lax.conv_general_dilated`, for accelerators. The others are for a CPU, where XLA runs a direct
+        convolution twenty times slower inside a loop (jax-ml/jax issue 12868), and are equal but for
+        rounding: `patches` is `patch_convolution`; `winograd` is `winograd_convolution` where there are
+        channels enough, on images that come pixel by pixel; `columns` is `column_convolution`, on images that
+        come channel by channel.
+      dtype: number format of the products; parameters and logits are float32.
       fixed_stem: whether the first convolution is a given one, not to be trained. Then nothing is
         differentiated with respect to its output either, which is a third of an update's work.
     """
@@ -81,7 +70,7 @@ class CNN(nnx.Module):
     def __init__(
         self, params: Params, *, form: Form = "direct", dtype: str = "float32", fixed_stem: bool = False
     ):
-        self.convs = nnx.List([Conv(params["convs"][index], form) for index in range(len(params["convs"]))])
+        self.convs = nnx.List([Conv(params["convs"][index]) for index in range(len(params["convs"]))])
         self.hidden, self.output = Dense(params["hidden"]), Dense(params["output"])
         self.form, self.dtype, self.fixed_stem = form, dtype, fixed_stem
 
@@ -89,29 +78,51 @@ class CNN(nnx.Module):
         self, images: UInt8[Array, "batch 28 28 1"] | Float[Array, "batch 28 28 1"]
     ) -> Float[Array, "batch classes"]:
         """The logits of images with pixels from 0 to 255."""
-        x = ((images.astype(jnp.float32) / 255 - MEAN) / STD).astype(self.dtype)
-        x = space_to_depth(x)
-        if self.form == "winograd":
-            x = x.transpose(1, 2, 0, 3)
+        x = self.arrange(((images.astype(jnp.float32) / 255 - MEAN) / STD).astype(self.dtype))
         for index in range(len(self.convs)):
             x = self.convolve(index, x)
+        return self.output(self.hide(x)).astype(jnp.float32)
+
+    # The axes of an image differ by form: [height, width, channels] stands for all of them below.
+
+    def arrange(self, pixels: Float[Array, "batch 28 28 1"]) -> Float[Array, "14 14 4"]:
+        """Images as the first convolution takes them: 2x2 blocks to channels."""
+        if self.form == "columns":
+            return blocks_by_channel(pixels)
+        x = space_to_depth(pixels)
+        return x.transpose(1, 2, 0, 3) if self.form == "winograd" else x
+
+    def convolve(
+        self, index: int, x: Float[Array, "height width inputs"]
+    ) -> Float[Array, "rows columns outputs"]:
+        """The convolution of this index, its pooling if it has one, its bias and its ReLU."""
+        conv, pooled = self.convs[index], index == 1
+        kernel, bias = conv.kernel[...], conv.bias[...]
+        if self.form == "columns":
+            x = column_convolution(x, kernel, bias, pooled)
+        else:
+            y, bias = self._convolution(x, kernel.astype(x.dtype)), bias.astype(x.dtype)
+            after = activated_by_pixel if self.form == "winograd" else activated
+            x = after(y, bias, pooled)
+        return jax.lax.stop_gradient(x) if index == 0 and self.fixed_stem else x
+
+    def _convolution(self, x: Array, kernel: Array) -> Array:
+        if self.form == "direct":
+            layout = ("NHWC", "HWIO", "NHWC")
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+        if self.form == "winograd" and x.dtype == jnp.float32 and x.shape[-1] >= _ENOUGH:
+            return winograd_convolution(x, kernel)
+        return patch_convolution(x, kernel, self.form == "patches")
+
+    def hide(self, x: Float[Array, "height width channels"]) -> Float[Array, "batch hidden"]:
+        """The hidden layer and its ReLU."""
+        if self.form == "columns":
+            x = nnx.relu(column_dense(x, self.hidden.kernel[...]) + self.hidden.bias[...][:, None])
+            return x.T
         x = jax.lax.optimization_barrier(x)  # or a CPU pools in the order of the flat form, slowly
         if self.form == "winograd":
             x = jax.lax.optimization_barrier(x.transpose(2, 0, 1, 3))
-        x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
-        return self.output(x).astype(jnp.float32)
-
-    def convolve(
-        self, index: int, x: Float[Array, "*batch height width inputs"]
-    ) -> Float[Array, "*batch rows columns outputs"]:
-        """The convolution of this index, its pooling if it has one, its bias and its ReLU.
-
-        In the form `winograd` images come pixel by pixel, [height, width, batch, inputs], and leave so.
-        """
-        conv = self.convs[index]
-        x, bias, pooled = conv(x), conv.bias[...].astype(x.dtype), index == 1
-        x = activated_by_pixel(x, bias, pooled) if self.form == "winograd" else activated(x, bias, pooled)
-        return jax.lax.stop_gradient(x) if index == 0 and self.fixed_stem else x
+        return nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
 def build(
@@ -141,14 +152,24 @@ def build(
     return Network(functools.partial(draw, shapes), apply, shapes)
 
 
-def fastest_form(platform: str, channels: tuple[int, ...], devices: int = 1) -> Form:
-    """The form in which a network runs best.
+def fastest(
+    platform: str, channels: tuple[int, ...], dtype: str = "auto", devices: int = 1
+) -> tuple[Form, str]:
+    """The form in which a network runs best, and the number format of its products.
 
     Args:
       platform: of the devices: `cpu`, `gpu`, `tpu`.
       channels: as for `build`.
-      devices: how many share a batch. What comes pixel by pixel, XLA does not divide among them.
+      dtype: the number format, if it is decided; of `auto`, float32, but bfloat16 for one CPU that has a unit
+        for its products.
+      devices: how many share a batch. What does not come image by image, XLA does not divide among them.
     """
+    alone = platform == "cpu" and devices == 1
+    if dtype == "auto":
+        fast = processor.multiplies_bfloat16() and jax.__version_info__ >= _WITH_BFLOAT16
+        dtype = "bfloat16" if alone and fast else "float32"
     if platform != "cpu":
-        return "direct"
-    return "winograd" if devices == 1 and channels[0] * channels[1] >= _MANY else "patches"
+        return "direct", dtype
+    if alone and dtype == "bfloat16":
+        return "columns", dtype
+    return "winograd" if alone and channels[0] * channels[1] >= _MANY else "patches", dtype

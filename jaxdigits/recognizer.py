@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from jaxdigits import child, loader, rejection
 from jaxdigits.checkpoint import Model, load_model
-from jaxdigits.device import allocate_as_needed
+from jaxdigits.device import allocate_as_needed, compiler_options
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.evaluate import average_views, in_portions, views_of
 from jaxdigits.image import Invert
@@ -61,10 +61,15 @@ class Recognizer:
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
         self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
+        from jaxdigits.model import fastest
+
+        form, dtype = fastest(device.platform, model.channels, model.dtype)
         # On a CPU, too: a single picture's few views take no longer as direct convolutions.
-        self._single = jax.jit(model.network("direct").apply)
-        several = in_portions(model.network("winograd"), _PORTION)
-        self._several = jax.jit(several) if on_cpu else self._single
+        single = model.network("direct", "float32" if model.dtype == "auto" else model.dtype)
+        self._single = jax.jit(single.apply)
+        several = in_portions(model.network(form, dtype), _PORTION)
+        options = compiler_options(device.platform)
+        self._several = jax.jit(several, compiler_options=options) if on_cpu else self._single
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"

@@ -16,7 +16,7 @@ from jaxdigits import mesh as meshes
 from jaxdigits.config import resolve
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
-from jaxdigits.model import build, fastest_form
+from jaxdigits.model import build, fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, epoch_order, init_state, make_update
 from tests.conftest import PACKAGED
@@ -28,8 +28,8 @@ def train(mesh, batch_size, split, test):
     """Weights, sums and test logits after an epoch."""
     config = resolve("robust", channels=(4, 8), hidden=32, batch_size=batch_size)
     n, everywhere = len(split.labels), meshes.replicated(mesh)
-    form = fastest_form("cpu", (16, 64, 96), 2)  # of networks that a device by itself takes in another form
-    network = build(config.channels, config.hidden, 10, form=form)
+    form, dtype = fastest("cpu", (16, 64, 96), devices=2)  # a device by itself takes such in another form
+    network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
     updates = -(-n // batch_size)
     optimizer = make_optimizer(config, updates)
     order = jax.jit(

@@ -273,7 +273,8 @@ def test_of_a_peers_process_only_what_came_before_an_accuracy_counts():
 
 
 @pytest.mark.parametrize(
-    ("preset", "form"), [("fast", "patches"), ("standard", "patches"), ("standard", "winograd")]
+    ("preset", "form"),
+    [("fast", "patches"), ("standard", "patches"), ("standard", "columns"), ("standard", "winograd")],
 )
 def test_the_operations_of_a_step_by_its_sizes_are_those_of_its_program(preset, form):
     config = resolve(preset, max_shift=0, max_scale=0, max_shear=0)  # whose augmentation has no products
@@ -289,7 +290,7 @@ def test_the_operations_of_a_step_by_its_sizes_are_those_of_its_program(preset, 
     update = make_update(network, optimizer, config, 10, portion=128)
     executed = limit.executed(update, state, data)
     defined = limit.training_operations(config) * config.batch_size
-    if form == "patches":
+    if form != "winograd":
         assert executed == defined
     else:
         assert 0.4 * defined < executed < 0.7 * defined

@@ -95,7 +95,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "channels": st.lists(SIZES, min_size=2, max_size=4).map(tuple),
     "stem": st.sampled_from(["whitened", "tuned", "random"]),
     "hidden": st.integers(1, 65_536),
-    "dtype": st.sampled_from(["float32", "bfloat16"]),
+    "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
     "views": st.sampled_from([1, 5, 9]),
     "seed": st.integers(0, 2**32 - 1),
     "dataset": NAMES,

@@ -28,7 +28,7 @@ def same(a, b, tolerance):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("updates", [1, 2, 4])
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path, seed, updates):
-    some: dict[str, Any] = SMOKE | {"max_updates": updates}
+    some: dict[str, Any] = SMOKE | {"max_updates": updates, "dtype": "float32"}
     alone = train("fast", run_dir=str(tmp_path / "run"), seed=seed, **some)
     member = train_many([seed], "fast", **some)
     weights = [jax.tree.leaves(model.params) for model in (member.models[0], alone.model)]

@@ -19,10 +19,14 @@ from jaxdigits import dataset
 from jaxdigits.checkpoint import MODEL_FILE
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.evaluate import shift
+from jaxdigits.model import fastest
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.recognizer import DEFAULT_MODEL, Recognizer, load, predict, predict_iter
 from jaxdigits.sources import is_batch
 from jaxdigits.training import TrainResult
+
+# Of probabilities. Several pictures are multiplied in bfloat16 where the processor has a unit for it.
+ROUNDING = 1e-5 if fastest("cpu", (32, 64))[1] == "float32" else 0.01
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def test_a_batch_is_read_as_its_pictures_are(
     together = recognizer.probabilities(images[:n])
     assert together.shape == (n, 10)
     assert together.dtype == np.float32
-    np.testing.assert_allclose(together, one_by_one[:n], atol=1e-5)
+    np.testing.assert_allclose(together, one_by_one[:n], atol=ROUNDING)
 
 
 @settings(max_examples=30, deadline=None)
@@ -48,7 +52,7 @@ def test_a_batch_is_read_as_its_pictures_are(
 def test_order_and_repetition_change_nothing(
     recognizer: Recognizer, images: np.ndarray, one_by_one: np.ndarray, chosen: list[int]
 ):
-    np.testing.assert_allclose(recognizer.probabilities(images[chosen]), one_by_one[chosen], atol=1e-5)
+    np.testing.assert_allclose(recognizer.probabilities(images[chosen]), one_by_one[chosen], atol=ROUNDING)
 
 
 @pytest.mark.parametrize(("n", "size"), [(33, 64), (40, 64), (100, 128), (255, 256)])
@@ -93,7 +97,7 @@ def test_a_batch_is_read_as_its_pictures_are_with_several_views(
     together = of_views.probabilities(images[:n])
     assert (together.shape, together.dtype) == ((n, 10), np.float32)
     for row, image in zip(together, images, strict=False):
-        np.testing.assert_allclose(row, of_views.probabilities(image[None])[0], atol=1e-5)
+        np.testing.assert_allclose(row, of_views.probabilities(image[None])[0], atol=ROUNDING)
 
 
 def test_several_views_are_averaged(of_views: Recognizer, recognizer: Recognizer, images: np.ndarray):
@@ -155,7 +159,9 @@ def test_a_list_of_every_form_has_as_many_answers(
     predictions = recognizer.predict(forms)
     assert isinstance(predictions, Predictions)
     assert len(predictions) == len(forms)
-    np.testing.assert_allclose(predictions.probabilities, np.repeat(one_by_one[:1], len(forms), 0), atol=1e-5)
+    np.testing.assert_allclose(
+        predictions.probabilities, np.repeat(one_by_one[:1], len(forms), 0), atol=ROUNDING
+    )
     assert predictions.sources[1] == str(tmp_path / "picture.png")
     assert len(set(predictions.sources)) == len(forms) - 1  # the path and its name are one
 
@@ -210,7 +216,7 @@ def test_one_bad_picture_does_not_stop_the_others(
     predictions = recognizer.predict(mixed, on_error="skip")
     assert isinstance(predictions, Predictions)
     assert predictions.sources == ("array 0", "array 2", "array 5")
-    np.testing.assert_allclose(predictions.probabilities, one_by_one[:3], atol=1e-5)
+    np.testing.assert_allclose(predictions.probabilities, one_by_one[:3], atol=ROUNDING)
     names = [str(error).partition(":")[0] for error in predictions.errors]
     assert names == [str(tmp_path / "missing.png"), "bytes 3", "array 4"]
     told: list[DataError] = []

@@ -16,9 +16,10 @@ EACH = pytest.mark.parametrize("module", MODULES)
 
 # Each module imports only from rows above its own.
 LAYERS = (
-    {"errors", "child", "clock", "interrupts", "saver", "progress"},
+    {"errors", "child", "processor", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
     {"rows", "idx", "layers", "winograd", "network"},
+    {"columns"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

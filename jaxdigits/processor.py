@@ -1,0 +1,30 @@
+"""What Linux tells of the processor; elsewhere, nothing."""
+
+import functools
+import itertools
+from pathlib import Path
+
+__all__ = ["described", "instruction_sets", "multiplies_bfloat16"]
+
+
+@functools.cache
+def described() -> dict[str, str]:
+    """The fields of the first processor in `/proc/cpuinfo`, by their names; none where there is no such."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            lines = itertools.takewhile(str.strip, file)  # up to a blank one: the others are alike
+            pairs = [line.split(":", 1) for line in lines if ":" in line]
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def instruction_sets() -> frozenset[str]:
+    """The names of what it can do beyond the ordinary, as Linux spells them."""
+    fields = described()
+    return frozenset(fields.get("flags", fields.get("Features", "")).split())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether it has a matrix unit for bfloat16, of many times the rate of its float32 products: AMX."""
+    return "amx_bf16" in instruction_sets()

@@ -1,0 +1,58 @@
+import io
+from pathlib import Path
+
+import pytest
+
+from jaxdigits import model, processor
+
+TOLD = """\
+processor\t: 0
+model name\t: Some Kind of CPU
+flags\t\t: fpu avx2 amx_bf16
+
+processor\t: 1
+flags\t\t: other
+"""
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Has the system tell something else of the processor, or nothing."""
+
+    def tell(text):
+        def opened(self, *_, **__):
+            if text is None:
+                raise FileNotFoundError(self)
+            return io.StringIO(text)
+
+        monkeypatch.setattr(Path, "open", opened)
+
+    processor.described.cache_clear()
+    yield tell
+    processor.described.cache_clear()
+
+
+def test_the_first_of_several_is_described(told):
+    told(TOLD)
+    assert processor.described()["model name"] == "Some Kind of CPU"
+    assert processor.instruction_sets() == {"fpu", "avx2", "amx_bf16"}
+    assert processor.multiplies_bfloat16()
+
+
+@pytest.mark.parametrize("text", [None, "", "no field\n", "flags : avx512_bf16\n", "Features : bf16 fp\n"])
+def test_where_nothing_is_told_there_is_no_unit(told, text):
+    told(text)
+    assert not processor.multiplies_bfloat16()
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: unit)
+    assert model.fastest("cpu", (16, 64)) == (("columns", "bfloat16") if unit else ("winograd", "float32"))
+    assert model.fastest("cpu", (16, 64), "float32") == ("winograd", "float32")
+    assert model.fastest("cpu", (16, 64), "bfloat16") == ("columns", "bfloat16")
+    assert model.fastest("cpu", (4, 8), "float32") == ("patches", "float32")
+    for devices in (2, 8):
+        assert model.fastest("cpu", (16, 64), devices=devices) == ("patches", "float32")
+    assert model.fastest("gpu", (16, 64)) == ("direct", "float32")
+    assert model.fastest("gpu", (16, 64), "bfloat16") == ("direct", "bfloat16")

@@ -36,7 +36,7 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         (
             "16 and 32 channels, random filters, AdamW 0.9/0.999",
             ("--channels", "16", "32", "--stem", "random", "--beta1", "0.9", "--beta2", "0.999",
-             "--label-smoothing", "0", "--epochs", "1"),
+             "--label-smoothing", "0", "--epochs", "1", "--dtype", "float32"),
         ),
         ("label smoothing 0.05", ("--label-smoothing", "0.05")),
         ("first filters start as whitening ones", ("--stem", "tuned")),
@@ -44,13 +44,14 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("AdamW 0.8/0.95", ("--beta1", "0.8", "--beta2", "0.95")),
         ("24 and 32 channels", ("--channels", "24", "32")),
         ("three fifths of an epoch: the preset", ("--epochs", "0.6")),
+        ("products in bfloat16: the preset on a CPU with AMX", ("--dtype", "bfloat16")),
     ),
     "standard": (
         (
             "8 and 32 channels, AdamW 0.8/0.95, no augmentation",
             ("--epochs", "12", "--channels", "8", "32", "--beta1", "0.8", "--beta2", "0.95",
              "--learning-rate", "0.006", "--batch-size", "64", "--weight-decay", "0", "--max-shift", "0",
-             "--max-scale", "0", "--max-shear", "0", "--stem", "whitened"),
+             "--max-scale", "0", "--max-shear", "0", "--stem", "whitened", "--dtype", "float32"),
         ),
         ("random shifts and stretches", ("--max-shift", "2", "--max-scale", "0.1")),
         ("random slants", ("--max-shear", "0.15")),
@@ -64,6 +65,7 @@ LADDERS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("first filters are trained on", ("--stem", "tuned")),
         ("16 epochs instead of 12", ("--epochs", "16")),
         ("batches of 128 images instead of 96: the preset", ("--batch-size", "128")),
+        ("products in bfloat16: the preset on a CPU with AMX", ("--dtype", "bfloat16")),
     ),
     "robust": (
         ("the preset", ()),

@@ -26,7 +26,7 @@ train: setup
 setup: $(VENV)/installed
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -3,8 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.augment import random_affine, random_damage, random_ink
-from jaxdigits.hands import random_hand
+from jaxdigits import augment, hands
+
+# Compiled, as in a training: one by one, each operation would be compiled for itself.
+MOVES = ("max_shift", "max_scale", "max_shear", "max_slant", "max_bend", "stretch")
+random_affine = jax.jit(augment.random_affine, static_argnames=MOVES)
+random_ink, random_damage = jax.jit(augment.random_ink), jax.jit(augment.random_damage)
+random_hand = jax.jit(hands.random_hand)
 
 STILL = {"max_shift": 0.0, "max_scale": 0.0, "max_shear": 0.0}
 
@@ -129,7 +134,7 @@ def test_a_slant_moves_rows_only():
     assert not np.allclose(slanted, stroke, atol=50)
 
 
-@pytest.mark.parametrize("change", [random_ink, random_damage])
+@pytest.mark.parametrize("change", [random_ink, random_damage], ids=["ink", "damage"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
 def test_ink_and_damage_keep_the_range_and_leave_their_share_alone(images, change, share):
     many = jnp.tile(images.astype(jnp.float32), (16, 1, 1, 1))

@@ -25,8 +25,7 @@ def same(a, b, tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), a, b)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("updates", [1, 2, 4])
+@pytest.mark.parametrize(("updates", "seed"), [(1, 0), (2, 1), (4, 0)])
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path, seed, updates):
     some: dict[str, Any] = SMOKE | {"max_updates": updates, "dtype": "float32"}
     alone = train("fast", run_dir=str(tmp_path / "run"), seed=seed, **some)

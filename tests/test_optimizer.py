@@ -21,12 +21,16 @@ def filled(value: float) -> Params:
 def changes(gradients: list[Params], **overrides: Any) -> list[Any]:
     """The changes to parameters of 1 that an optimizer makes of one gradient after the other."""
     optimizer = make_optimizer(resolve("standard", **overrides), 10)
-    params = filled(1.0)
-    state, made = optimizer.init(params), []
-    for gradient in gradients:
-        change, state = optimizer.update(gradient, state, params)
-        made.append(change)
-    return made
+
+    @jax.jit
+    def made(params: Params, gradients: list[Params]) -> list[Any]:
+        state, changes = optimizer.init(params), []
+        for gradient in gradients:
+            change, state = optimizer.update(gradient, state, params)
+            changes.append(change)
+        return changes
+
+    return made(filled(1.0), gradients)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

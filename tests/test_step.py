@@ -14,6 +14,8 @@ from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
 from jaxdigits.whitening import whitened_filters
 
+ordered = jax.jit(epoch_order, static_argnums=(2, 3, 4))
+
 
 def setup(mnist, n, form: Form = "patches", **overrides):
     """The state, the data and the update of a small run over `n` images."""
@@ -21,10 +23,11 @@ def setup(mnist, n, form: Form = "patches", **overrides):
     network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
     optimizer = make_optimizer(config, 200)
     images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
-    order = epoch_order(jax.random.key(5), jnp.int32(0), n, config.batch_size)
+    order = ordered(jax.random.key(5), jnp.int32(0), n, config.batch_size)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
     stem = None if config.stem == "random" else whitened_filters(images, config.channels[0])
-    return init_state(network.init(0, stem), optimizer), data, make_update(network, optimizer, config, 200)
+    state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0, stem))
+    return state, data, make_update(network, optimizer, config, 200)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -50,22 +53,24 @@ def test_everything_is_trained_but_a_fixed_first_convolution(mnist, stem, weight
 @pytest.mark.parametrize(("n", "batch_size"), [(50, 16), (48, 16), (5, 16), (33, 1)])
 def test_an_epoch_counts_each_image_once(mnist, n, batch_size):
     state, data, update = setup(mnist, n, batch_size=batch_size)
+    step = jax.jit(update)
     for _ in range(math.ceil(n / batch_size)):
-        state = jax.jit(update)(state, data)
+        state = step(state, data)
     assert int(state.sums.images) == n
 
 
 def test_what_fills_up_a_batch_changes_nothing(mnist):
     state, data, update = setup(mnist, 20, batch_size=16)
-    state = jax.jit(update)(state, data)
+    step = jax.jit(update)
+    state = step(state, data)
     others = data._replace(order=data.order.at[1, 4:].set(20 + 7))
     assert not np.array_equal(data.order, others.order)
-    ends = [jax.jit(update)(state, d) for d in (data, others)]
+    ends = [step(state, d) for d in (data, others)]
     jax.tree.map(np.testing.assert_array_equal, *(jax.tree.leaves(end.params) for end in ends))
 
 
 def test_the_order_is_a_permutation_and_differs_between_epochs():
-    orders = [np.asarray(epoch_order(jax.random.key(0), jnp.int32(e), 1000, 64)) for e in (0, 1, 0)]
+    orders = [np.asarray(ordered(jax.random.key(0), jnp.int32(e), 1000, 64)) for e in (0, 1, 0)]
     assert orders[0].shape == (16, 64)
     assert sorted(orders[0].flat) == [*range(1000), *[1000] * 24]
     assert not np.array_equal(orders[0], orders[1])
@@ -74,22 +79,23 @@ def test_the_order_is_a_permutation_and_differs_between_epochs():
 
 @pytest.mark.parametrize("multiple", [2, 3, 7])
 def test_rows_that_several_devices_share_are_filled_up(multiple):
-    alone, shared = (epoch_order(jax.random.key(0), jnp.int32(0), 100, 32, m) for m in (1, multiple))
+    alone, shared = (ordered(jax.random.key(0), jnp.int32(0), 100, 32, m) for m in (1, multiple))
     assert shared.shape[1] % multiple == 0
     assert shared.shape[1] - 32 < multiple
     np.testing.assert_array_equal(shared[:, :32], alone)
     assert (shared[:, 32:] == 100).all()
 
 
-@pytest.mark.parametrize("n", [64, 50])
-@pytest.mark.parametrize("chosen", [16, 64, 128, 13])  # portions in halves; two halves; as much; odd ones
+@pytest.mark.parametrize(  # portions in halves; the same of a batch that is filled up; two halves; odd ones
+    ("chosen", "n"), [(16, 64), (16, 50), (64, 64), (13, 50)]
+)
 def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     config = resolve("standard", channels=(4, 8), hidden=32, batch_size=64)
     network, optimizer = build((4, 8), 32, 10, form="patches"), optax.sgd(0.1)
     images, labels = mnist.train.images[:n], mnist.train.labels[:n].astype(np.int32)
-    order = epoch_order(jax.random.key(5), jnp.int32(0), n, 64)
+    order = ordered(jax.random.key(5), jnp.int32(0), n, 64)
     data = Data(jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(7))
-    state = init_state(network.init(0), optimizer)
+    state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
     whole, parts = (
         jax.jit(make_update(network, optimizer, config, 200, portion))(state, data)
         for portion in (None, chosen)

@@ -77,7 +77,7 @@ def plot_limit() -> None:
                 left += value
             ideal = summary["share"] * summary["milliseconds"]["whole step"]["mean"]
             axes.plot([ideal, ideal], [place - 0.42, place + 0.42], color="black", linewidth=2,
-                      label="its products at the machine's rate" if place == 0 else None)  # fmt: skip
+                      label="its products at the float32 rate" if place == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds an update")

@@ -52,7 +52,7 @@ def test_members_differ_by_their_seeds(trained):
 
 @pytest.mark.slow
 def test_side_by_side_is_one_after_another(tmp_path, monkeypatch):
-    small = {"data_dir": str(small_set(tmp_path)), "epochs": 1, "batch_size": 16}
+    small = {"data_dir": str(small_set(tmp_path)), "epochs": 1, "batch_size": 16, "dtype": "float32"}
     rates = [resolve("fast", learning_rate=rate, **small) for rate in (0.001, 0.01, 0.003)]
     alone = train_many(rates)
     monkeypatch.setattr(module, "_CPU_ABREAST", 2)  # as on an accelerator; the last one has none beside it

@@ -54,6 +54,8 @@ class Recognizer:
     """
 
     def __init__(self, model: Model):
+        from jaxdigits.model import fastest
+
         allocate_as_needed()
         self.model = model
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
@@ -61,8 +63,6 @@ class Recognizer:
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
         self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
-        from jaxdigits.model import fastest
-
         form, dtype = fastest(device.platform, model.channels, model.dtype)
         # On a CPU, too: a single picture's few views take no longer as direct convolutions.
         single = model.network("direct", "float32" if model.dtype == "auto" else model.dtype)

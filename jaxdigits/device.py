@@ -67,7 +67,7 @@ def allocate_as_needed() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def compiler_options(platform: str) -> dict[str, Any]:
+def compiler_options(platform: str, devices: int = 1) -> dict[str, Any]:
     """What a program for a platform is to be compiled with, for `jax.jit`.
 
     A CPU's XLA of jax 0.12 keeps its `optimization_barrier`s until it has fused what lies between them. Older
@@ -75,12 +75,17 @@ def compiler_options(platform: str) -> dict[str, Any]:
     each of the nine shifts of a 3x3 window. Without that pass, jax 0.10 needs a tenth less for an update of
     the preset `fast`; the results are the same to the bit. And they copy bfloat16 by way of float32, by a
     pass that is left out too: with it, an update of `standard` in bfloat16 takes a sixth longer, of `fast` a
-    third.
+    third. Several devices keep it: without it, products that do not come as `columns` has them fail there.
+
+    Args:
+      platform: of the devices.
+      devices: how many the program is for.
     """
     if platform != "cpu" or jax.__version_info__ >= (0, 12):
         return {}
-    by_way_of_float32 = ["float-normalization-bf16"] if jax.__version_info__ >= (0, 10) else []
-    return {"xla_disable_hlo_passes": ",".join(["cse_barrier_expander", *by_way_of_float32])}
+    direct = devices == 1 and jax.__version_info__ >= (0, 10)
+    left_out = ["cse_barrier_expander", *["float-normalization-bf16"] * direct]
+    return {"xla_disable_hlo_passes": ",".join(left_out)}
 
 
 def describe(device: Device) -> str:

@@ -196,7 +196,7 @@ class Evaluator:
         )
         divided = meshes.along(mesh, "data")
         images = jax.ShapeDtypeStruct((batch_size, 28, 28, 1), jnp.uint8, sharding=divided)
-        options = compiler_options(mesh.devices.flat[0].platform)
+        options = compiler_options(mesh.devices.flat[0].platform, mesh.size)
         program = jax.jit(apply, out_shardings=meshes.replicated(mesh), compiler_options=options)
         params = meshes.shapes_on(meshes.replicated(mesh), params)
         return cls(program.lower(params, images).compile(), batch_size, mesh)

@@ -54,14 +54,14 @@ class Executor:
 
         static = () if any_count else ("count",)
         places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
-        devices = (device for place in jax.tree.leaves(places) for device in place.device_set)
+        devices = {device for place in jax.tree.leaves(places) for device in place.device_set}
         platform = next((device.platform for device in devices), jax.default_backend())
         jitted = jax.jit(
             advance,
             donate_argnames="state",
             static_argnames=static,
             out_shardings=places,
-            compiler_options=compiler_options(platform),
+            compiler_options=compiler_options(platform, max(1, len(devices))),
         )
 
         def program(count: int | None) -> jax.stages.Compiled:

@@ -204,7 +204,7 @@ class _Many:
 
         specs = (*[P("model")] * own, *[P()] * shared)
         mapped = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=P("model"), check_vma=False)
-        return jax.jit(mapped, compiler_options=devices.compiler_options(self.platform))
+        return jax.jit(mapped, compiler_options=devices.compiler_options(self.platform, self.mesh.size))
 
     @functools.cached_property
     def _starting(self) -> Callable[..., _Group]:

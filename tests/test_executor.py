@@ -69,6 +69,6 @@ def test_the_pace_follows_the_clock(monkeypatch):
 
 def test_how_a_cpu_compiles_changes_no_bit(mnist, monkeypatch):
     (ours,) = drives(mnist, [[8]], any_count=True)
-    monkeypatch.setattr(executor, "compiler_options", lambda _: {})
+    monkeypatch.setattr(executor, "compiler_options", lambda *_: {})
     (plain,) = drives(mnist, [[8]], any_count=True)
     jax.tree.map(np.testing.assert_array_equal, ours, plain)

@@ -68,6 +68,21 @@ def apart(found, expected):
     return np.concatenate([np.abs(found[name] - expected[name]).ravel() for name in expected])
 
 
+def test_several_devices_can_be_told_to_multiply_in_bfloat16(tmp_path):
+    flags = (
+        "--smoke",
+        "--max-updates",
+        2,
+        "--no-plots",
+        "--data-dir",
+        prepared(PACKAGED),
+        "--run-dir",
+        "run",
+    )
+    [(status, _, err)] = ends(command(tmp_path, *flags, "--dtype", "bfloat16", "--devices", 2, devices=2))
+    assert (status, err) == (0, "")
+
+
 def test_two_processes_make_the_updates_that_one_makes(tmp_path):
     flags = ("--smoke", "--max-updates", 2, "--dtype", "float32", "--no-plots", "--data-dir")
     flags += (prepared(PACKAGED),)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,9 +37,24 @@ def interruptible() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def quickly_compiled() -> Iterator[None]:
+    """What runs for a moment is compiled without LLVM's best efforts, which take half of a test's time.
+
+    The README's commands, and trainings in several processes, have them: as users do.
+    """
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Data sets and compiled programs, of this process and those it starts, go to a folder of the session."""
-    folder = tmp_path_factory.mktemp("cache")
+    root = tmp_path_factory.getbasetemp()
+    several = "PYTEST_XDIST_WORKER" in os.environ  # whose folders lie side by side
+    folder = (root.parent if several else root) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXDIGITS_CACHE", str(folder))
         patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
@@ -82,14 +98,18 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, mnist: dataset.Dataset) -
 
 @pytest.fixture(scope="session")
 def python() -> Python:
-    """Runs this Python in a process of its own, from which this library can be imported."""
+    """Runs this Python in a process of its own, from which this library can be imported.
+
+    It compiles as this process does, so that results can be compared to the bit.
+    """
+    alike = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str):
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": path, **environment},
+            env={**os.environ, "PYTHONPATH": path, **alike, **environment},
             capture_output=True,
             text=True,
             timeout=300,

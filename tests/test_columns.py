@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ def drawn(*shape, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(len(shape)).integers(-2, 3, shape), dtype)
 
 
+@functools.partial(jax.jit, static_argnums=3)
 def exact(x, kernel, bias, pooled):
     """The layer by its definition, in float32, of images [channels, height, width, batch]."""
     x = x.astype(jnp.float32).transpose(3, 1, 2, 0)

@@ -68,8 +68,15 @@ def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
+class CompilingError(Exception):
+    """Programs are about to be compiled: those that are kept are not used."""
+
+
 def no_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "compile_programs", lambda *_: pytest.fail("compiled"))
+    def compile_programs(*_: object) -> None:
+        raise CompilingError
+
+    monkeypatch.setattr(programs, "compile_programs", compile_programs)
 
 
 def name(**overrides: Any) -> str:
@@ -116,7 +123,7 @@ def test_with_kept_programs_neither_flax_nor_optax_is_imported(python: Python, t
         ("sha256.json", "foreign"),
     ],
 )
-def test_what_is_damaged_is_made_anew(place, first, tmp_path, file, damage):
+def test_what_is_damaged_is_not_used(place, tmp_path, monkeypatch, file, damage):
     (entry,) = place.iterdir()
     path = entry / file
     content = path.read_bytes()
@@ -128,11 +135,19 @@ def test_what_is_damaged_is_made_anew(place, first, tmp_path, file, damage):
         path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
     else:
         path.write_bytes(b"[1, 2]")
+    no_compiling(monkeypatch)
+    with pytest.raises(CompilingError):
+        trained(tmp_path / "run")
+
+
+def test_what_is_damaged_is_made_anew(place, first, tmp_path):
+    (entry,) = place.iterdir()
+    (entry / "begin").unlink()
     assert trained(tmp_path / "run") == first
     assert cache.intact(entry, ["advance", "begin", "logits", "opt_state.json", "order", "rate"])
 
 
-def test_the_checksums_of_other_programs_do_not_help_them(place, first, tmp_path):
+def test_the_checksums_of_other_programs_do_not_help_them(place, tmp_path, monkeypatch):
     """What is whole, but no program, is as good as damaged."""
     (entry,) = place.iterdir()
     shutil.rmtree(entry)
@@ -143,7 +158,9 @@ def test_the_checksums_of_other_programs_do_not_help_them(place, first, tmp_path
         (folder / "opt_state.json").write_text("[]")
 
     cache.install(entry, build)
-    assert trained(tmp_path / "run") == first
+    no_compiling(monkeypatch)
+    with pytest.raises(CompilingError):
+        trained(tmp_path / "run")
 
 
 def test_all_that_programs_depend_on_is_in_their_name(monkeypatch):

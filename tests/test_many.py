@@ -27,15 +27,14 @@ def apart(a, b):
     return np.concatenate([np.abs(x - y).ravel() for x, y in pairs])
 
 
-@pytest.mark.parametrize(("updates", "seed"), [(1, 0), (2, 1), (4, 0)])
+@pytest.mark.parametrize(("updates", "seed"), [(1, 0), (2, 1)])
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path, seed, updates):
     some: dict[str, Any] = SMOKE | {"max_updates": updates, "dtype": "float32"}
     alone = train("fast", run_dir=str(tmp_path / "run"), seed=seed, **some)
     member = train_many([seed], "fast", **some)
     # Those of another seed are 0.3 away. A last bit between the two programs grows with every update, in the
-    # few weights for which Adam divides by nearly nothing: all are held after two, 999 of 1,000 after four.
-    share, most = {1: (1.0, 1e-8), 2: (1.0, 2e-5), 4: (0.999, 5e-6)}[updates]
-    assert np.quantile(apart(member.models[0].params, alone.model.params), share) < most
+    # few weights for which Adam divides by nearly nothing.
+    assert apart(member.models[0].params, alone.model.params).max() < {1: 1e-8, 2: 2e-5}[updates]
     for figure in ("test_correct", "test_total"):
         assert member.metrics[0][figure] == alone.summary[figure]
 

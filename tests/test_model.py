@@ -21,16 +21,19 @@ def images():
     return jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8))
 
 
+def total(network: Network, params: Params, images: jax.Array) -> list[jax.Array]:
+    """The sum of the squares of the logits, and its gradients."""
+    squares = jax.value_and_grad(lambda params: (network.apply(params, images) ** 2).sum())
+    return jax.tree.leaves(jax.jit(squares)(params))
+
+
 @pytest.mark.parametrize("form", ["patches", "winograd", "columns"])
 @pytest.mark.parametrize(("channels", "classes"), [((3, 4), 10), ((4, 8, 6), 2), ((16, 9, 8, 5), 3)])
 def test_all_forms_of_a_convolution_give_the_same_logits_and_gradients(images, channels, classes, form):
     ours, direct = (build(channels, 16, classes, form=form) for form in (form, "direct"))
     params = drawn(direct, 1)
 
-    def total(network):
-        return jax.jit(jax.value_and_grad(lambda params: (network.apply(params, images) ** 2).sum()))(params)
-
-    for a, b in zip(jax.tree.leaves(total(ours)), jax.tree.leaves(total(direct)), strict=True):
+    for a, b in zip(total(ours, params, images), total(direct, params, images), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
 
 

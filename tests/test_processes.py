@@ -83,16 +83,6 @@ def test_several_devices_can_be_told_to_multiply_in_bfloat16(tmp_path):
     assert (status, err) == (0, "")
 
 
-def test_two_processes_make_the_updates_that_one_makes(tmp_path):
-    flags = ("--smoke", "--max-updates", 2, "--dtype", "float32", "--no-plots", "--data-dir")
-    flags += (prepared(PACKAGED),)
-    assert [end[0] for end in ends(*together(tmp_path, *flags, "--run-dir", "two"))] == [0, 0]
-    digits, run = str(PACKAGED), str(tmp_path / "one")
-    fields: dict[str, Any] = {"smoke": True, "max_updates": 2, "dtype": "float32", "plots": False}
-    alone = train("fast", data_dir=digits, run_dir=run, **fields)
-    assert apart(weights(tmp_path / "two"), weights(alone.run_dir)).max() < 2e-5
-
-
 def test_two_processes_leave_what_one_leaves(tmp_path):
     """All that a run leaves. Its weights nearly: a last bit that differs after two updates grows in sixteen.
 
@@ -206,8 +196,8 @@ def test_a_run_that_one_process_began_goes_on_in_two(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["cache", pytest.param("folder", marks=pytest.mark.slow)])
-def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch, where):
-    fields: dict[str, Any] = {"validation": 1000, "non_digits": 10, "max_updates": 3, "hidden": 16}
+def test_two_processes_make_the_updates_of_one_and_each_reads_its_share(tmp_path, mnist, monkeypatch, where):
+    fields: dict[str, Any] = {"validation": 1000, "non_digits": 10, "max_updates": 2, "hidden": 16}
     fields["dtype"] = "float32"
     test = Split(*(a[:300] for a in mnist.test))
     if where == "cache":
@@ -225,7 +215,7 @@ def test_each_process_reads_its_share_of_the_images(tmp_path, mnist, monkeypatch
     for status, _, err in ends(*both):
         assert (status, err) == (0, "")
     alone = train("fast", channels=(4, 8), run_dir=str(tmp_path / "one"), **fields)
-    assert_same(weights(tmp_path / "two"), weights(alone.run_dir))
+    assert apart(weights(tmp_path / "two"), weights(alone.run_dir)).max() < 2e-5
     # Besides the labels: its half of the 59,000 that are trained on; of these every 29th, for whitening, and
     # the 4 that others are made from; and its shares of what is measured, in batches of which the first
     # process takes 512 images and the second as many: 1,000 held out, twice, and 10,000 that are trained on.

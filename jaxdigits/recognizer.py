@@ -40,6 +40,7 @@ DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package
 # Images in one program, besides the views of a single picture.
 _BATCH_SIZES = {"cpu": (16, 64, 320), "other": (32, 256, 1024)}
 _PORTION = 32  # of them that a CPU takes through the network at once: their windows stay in its cache
+_VIEWED_AT_ONCE = 2560  # images: of ten thousand, all views at once take 60 MiB more
 _READ_AT_ONCE = 256  # pictures, where any number streams through
 
 OnError: TypeAlias = 'Literal["raise", "skip"] | Callable[[DataError], object]'
@@ -179,6 +180,11 @@ class Recognizer:
 
         There is one for each class, and one more if the model has an output for none of them.
         """
+        parts = [images[start : start + _VIEWED_AT_ONCE] for start in range(0, len(images), _VIEWED_AT_ONCE)]
+        return np.concatenate([self._of_views(part) for part in parts or [images]])
+
+    def _of_views(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
+        """The logits of so few images that memory for all their views is no matter."""
         views = views_of(images, self.model.views)
         sizes = (len(views), len(images), self.model.outputs)
         return average_views(self._run(np.concatenate(views)).reshape(sizes))
@@ -194,8 +200,13 @@ class Recognizer:
         return np.concatenate([np.zeros((0, self.model.outputs), np.float32), *logits])[: len(images)]
 
     def _batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """Images in batches of the sizes that there are programs for, the last one filled up with zeros."""
+        """Images in batches of the sizes that there are programs for, the last one filled up with zeros.
+
+        So is what is left of many: a program for less takes a second and 50 MiB to compile.
+        """
         sizes, start = self._sizes, 0
+        if len(images) > sizes[-1]:
+            sizes = sizes[-1:]
         while start < len(images):
             left = len(images) - start
             # The program that holds all that is left, unless more than half of it would stay empty.

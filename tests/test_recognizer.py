@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxdigits import dataset
+from jaxdigits import recognizer as module
 from jaxdigits.checkpoint import MODEL_FILE
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.evaluate import shift
@@ -61,6 +62,16 @@ def test_padding_changes_nothing(recognizer: Recognizer, images: np.ndarray, n: 
     np.testing.assert_array_equal(padded, full[:n])
 
 
+def test_many_are_read_by_one_program(
+    tiny_run: TrainResult, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    reader, sizes = Recognizer(tiny_run.model), set()
+    run = reader._logits
+    monkeypatch.setattr(reader, "_logits", lambda batch: sizes.add(len(batch)) or run(batch))
+    reader.probabilities(images[:400])
+    assert len(sizes) == 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_probabilities_sum_to_one_whatever_the_pixels(recognizer: Recognizer, seed: int, n: int):
@@ -98,6 +109,14 @@ def test_a_batch_is_read_as_its_pictures_are_with_several_views(
     assert (together.shape, together.dtype) == ((n, 10), np.float32)
     for row, image in zip(together, images, strict=False):
         np.testing.assert_allclose(row, of_views.probabilities(image[None])[0], atol=ROUNDING)
+
+
+def test_the_views_of_many_are_made_in_parts(
+    of_views: Recognizer, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    together = of_views.probabilities(images[:100])
+    monkeypatch.setattr(module, "_VIEWED_AT_ONCE", 30)
+    np.testing.assert_allclose(of_views.probabilities(images[:100]), together, atol=ROUNDING)
 
 
 def test_several_views_are_averaged(of_views: Recognizer, recognizer: Recognizer, images: np.ndarray):

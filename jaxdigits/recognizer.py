@@ -202,7 +202,7 @@ class Recognizer:
     def _batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
         """Images in batches of the sizes that there are programs for, the last one filled up with zeros.
 
-        So is what is left of many: a program for less takes a second and 50 MiB to compile.
+        So is what is left of many: programs for less take half a second and 45 MiB each to compile.
         """
         sizes, start = self._sizes, 0
         if len(images) > sizes[-1]:

@@ -38,7 +38,7 @@ def interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quickly_compiled() -> Iterator[None]:
-    """What runs for a moment is compiled without LLVM's best efforts, which take half of a test's time.
+    """What runs for a moment is compiled without LLVM's best efforts, a third of the time of such tests.
 
     The README's commands, and trainings in several processes, have them: as users do.
     """
@@ -84,6 +84,12 @@ def recognizer(tiny_run: TrainResult) -> Recognizer:
 def images(mnist: dataset.Dataset) -> np.ndarray:
     """Some hundred test images."""
     return mnist.test.images[:600]
+
+
+@pytest.fixture(scope="session")
+def one_by_one(recognizer: Recognizer, images: np.ndarray) -> np.ndarray:
+    """The probabilities of each of these images, which was read by itself: [n, 10]."""
+    return np.concatenate([recognizer.probabilities(image[None]) for image in images])
 
 
 @pytest.fixture(scope="session")

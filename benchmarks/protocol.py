@@ -126,9 +126,10 @@ def _file(name: str) -> Path:
 
 
 def in_words(processor: str) -> str:
-    """A processor's make and kind: `AMD EPYC`, `Intel Xeon`."""
-    name = re.sub(r"\((R|TM)\)|\d+th Gen ", "", processor)
-    return " ".join(name.split(" (")[0].split()[:2])
+    """A processor's make and kind, and its vectors where they are short: `AMD EPYC`, `Intel Xeon AVX2`."""
+    name, _, sets = re.sub(r"\((R|TM)\)|\d+th Gen ", "", processor).partition(" (")
+    short = " AVX2" if "avx2" in sets and "avx512f" not in sets else ""
+    return " ".join(name.split()[:2]) + short
 
 
 def load(name: str) -> dict[str, Any] | None:

@@ -155,8 +155,9 @@ def test_a_damaged_result_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_
     ("processor", "words"),
     [
         ("AMD EPYC (avx2, avx512f)", "AMD EPYC"),
-        ("Intel(R) Xeon(R) Processor (avx2)", "Intel Xeon"),
-        ("13th Gen Intel(R) Core(TM) i7-1360P (avx2)", "Intel Core"),
+        ("Intel(R) Xeon(R) Processor (avx2, avx512f, amx_tile)", "Intel Xeon"),
+        ("AMD EPYC (avx2)", "AMD EPYC AVX2"),
+        ("13th Gen Intel(R) Core(TM) i7-1360P (avx2)", "Intel Core AVX2"),
         ("aarch64 ()", "aarch64"),
     ],
 )

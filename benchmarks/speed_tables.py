@@ -87,12 +87,14 @@ def time_to_accuracy() -> str:
     """The contestants side by side: whole trainings, and who reached which accuracy when."""
     rows, reached = [], []
     for result in results("time_to_accuracy-*"):
+        until = result["summary"].get("until")
+        stopped = "" if until is None else f", until {until:.1%}"
         for name, summary in result["summary"]["contestants"].items():
             ratio = summary["ratio_of_training"]
             rows.append(
                 [
                     where(result),
-                    name,
+                    name + ("" if name.startswith("jaxdigits") else stopped),
                     number(summary["test_accuracy"], ".2f", 100),
                     number(summary["train_seconds"]),
                     number(summary["wall_seconds"], ".1f"),

@@ -12,7 +12,7 @@ behind the seeds that the result file has, on another day if need be.
     python -m benchmarks.time_to_accuracy [--seeds 30]
     python -m benchmarks.time_to_accuracy --name keras --ours sprint --peers keras_origin_tensorflow
     python -m benchmarks.time_to_accuracy --name examples --ours sprint fast standard \
-        --peers pytorch_example flax_example keras_origin_jax --seeds 10 [--add]
+        --peers pytorch_example flax_example keras_origin_jax --seeds 10 [--until 0.99] [--add]
 """
 
 import dataclasses
@@ -48,17 +48,21 @@ class Arguments:
     """The peers: names in `benchmarks.peers.contestant`."""
     epochs: int | None = None
     """Epochs of the peers; by default those of their recipes."""
+    until: float | None = None
+    """Stop a peer when an epoch ends with this test accuracy, from 0 to 1: when it had it is known then."""
     name: str = "headline"
     """Part of the result file's name."""
     add: bool = False
     """Keep the seeds that the result file has, and run only those that it lacks."""
 
 
-def peer(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
+def peer(name: str, seed: int, epochs: int | None, until: float | None) -> dict[str, Any]:
     """One run of a peer in a fresh process."""
     command = ["-m", "benchmarks.peers.contestant", name, "--seed", str(seed)]
     if epochs is not None:
         command += ["--epochs", str(epochs)]
+    if until is not None:
+        command += ["--until", str(until)]
     output, measured = protocol.run(command)
     return json.loads(output.splitlines()[-1]) | measured
 
@@ -87,8 +91,11 @@ def reached(run: dict[str, Any], accuracy: float) -> tuple[float, float] | None:
     return None
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each contestant the means, and of each accuracy who reached it when, against our soonest."""
+def summary(runs: list[dict[str, Any]], until: float | None) -> dict[str, Any]:
+    """Of each contestant the means, and of each accuracy who reached it when, against our soonest.
+
+    Nothing is said of accuracies beyond the one at which peers were stopped.
+    """
     by_name: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         by_name.setdefault(run["contestant"], []).append(run)
@@ -105,7 +112,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         for name, chosen in by_name.items()
     }
     accuracies = {}
-    for accuracy in ACCURACIES:
+    for accuracy in (value for value in ACCURACIES if until is None or value <= until):
         mine = [
             name
             for name in OURS
@@ -122,7 +129,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
                     if not name.startswith("jaxdigits")
                 },
             }
-    return {"contestants": contestants, "accuracies": accuracies}
+    return {"contestants": contestants, "accuracies": accuracies, "until": until}
 
 
 def _trainings(by_name: dict[str, list[dict[str, Any]]], name: str) -> list[float]:
@@ -150,6 +157,8 @@ def _against(runs: list[dict[str, Any]], ours: list[dict[str, Any]], accuracy: f
 
 def main(arguments: Arguments) -> None:
     """Measures, prints and saves, seed by seed."""
+    if arguments.until is not None and not 0 < arguments.until <= 1:
+        sys.exit(f"--until is a share of the test images, from 0 to 1, not {arguments.until:g}: say 0.99.")
     part = f"time_to_accuracy-{arguments.name}"
     runs, earlier = _measured(part, arguments) if arguments.add else ([], [])
     begun = 1 + max((run["seed"] for run in runs), default=-1)
@@ -166,7 +175,7 @@ def main(arguments: Arguments) -> None:
             for name in arguments.peers:
                 if name in left_out:
                     continue
-                result = peer(name, seed, arguments.epochs)
+                result = peer(name, seed, arguments.epochs, arguments.until)
                 if "skipped" in result:
                     print(f"{name} is left out: {result['skipped']}", flush=True)
                     left_out.add(name)
@@ -175,7 +184,7 @@ def main(arguments: Arguments) -> None:
             for run in turn:
                 _tell(run)
             runs += turn
-            found = summary(runs) | {"left_out": sorted(left_out)}
+            found = summary(runs, arguments.until) | {"left_out": sorted(left_out)}
             path = protocol.save(part, runs, seed + 1, found, earlier)
     print(path or f"{part} has {begun} seeds already")
 
@@ -184,7 +193,7 @@ def _measured(part: str, arguments: Arguments) -> tuple[list[dict[str, Any]], li
     """The runs that the result file has, and where they were made: environments, each with `seeds_below`.
 
     Raises:
-      SystemExit: they are of other contestants, or of other versions of their libraries.
+      SystemExit: they are of other contestants, went until another accuracy, or are of other versions.
     """
     saved = protocol.load(part)
     if saved is None:
@@ -192,6 +201,8 @@ def _measured(part: str, arguments: Arguments) -> tuple[list[dict[str, Any]], li
     names = {f"jaxdigits {name}" for name in arguments.ours} | set(arguments.peers)
     if {run["contestant"] for run in saved["runs"]} != names:
         sys.exit(f"{part} was measured with other contestants: leave out --add to begin anew.")
+    if saved["summary"].get("until") != arguments.until:
+        sys.exit(f"{part} was measured until another accuracy: leave out --add to begin anew.")
     if saved["environment"]["versions"] != protocol.environment()["versions"]:
         sys.exit(f"{part} was measured with other versions: leave out --add to begin anew.")
     made = {"seeds_below": saved["n"]} | saved["environment"]

@@ -1,7 +1,10 @@
 """How the benchmarks add up and keep what they measure: nothing is timed here."""
 
 import dataclasses
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -9,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import limit, predict_speed, protocol, time_to_accuracy
+from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
 from jaxdigits.config import resolve
 from jaxdigits.model import build
@@ -124,12 +128,38 @@ def test_a_measurement_goes_on_behind_the_seeds_that_it_has(measured: list[tuple
     assert [place["seeds_below"] for place in saved["earlier_environments"]] == [2]
 
 
-def test_a_measurement_of_other_contestants_is_not_gone_on_with(measured: list[tuple[str, int]]):
+@pytest.mark.parametrize("other", [{"peers": ("another",)}, {"until": 0.99}])
+def test_a_measurement_of_something_else_is_not_gone_on_with(
+    other: dict[str, Any], measured: list[tuple[str, int]]
+):
     arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("other",), name="short")
     time_to_accuracy.main(arguments)
+    del measured[:]
     with pytest.raises(SystemExit, match="begin anew"):
-        time_to_accuracy.main(dataclasses.replace(arguments, peers=("another",), add=True))
-    assert ("another", 0) not in measured
+        time_to_accuracy.main(dataclasses.replace(arguments, **other, seeds=2, add=True))
+    assert measured == []
+
+
+def test_of_peers_that_are_stopped_nothing_is_said_beyond(measured: list[tuple[str, int]]):
+    assert measured == []
+    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("other",), name="short")
+    time_to_accuracy.main(dataclasses.replace(arguments, until=0.98))
+    saved = protocol.load("time_to_accuracy-short")
+    assert saved is not None
+    assert saved["summary"]["until"] == 0.98
+    assert saved["summary"]["accuracies"] == {}
+    with pytest.raises(SystemExit, match="from 0 to 1"):
+        time_to_accuracy.main(dataclasses.replace(arguments, until=99.0))
+
+
+def test_a_peer_is_stopped_by_the_first_epoch_with_such_an_accuracy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    course = [Epoch(float(number), accuracy) for number, accuracy in enumerate([0.9, 0.97, 0.96, 0.98])]
+    made = SimpleNamespace(train=lambda *_, **__: iter(course), SETTINGS={})
+    monkeypatch.setitem(sys.modules, "benchmarks.peers.flax_example", made)
+    contestant.main(["flax_example", "--until", "0.97"])
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] == [0.9, 0.97]
 
 
 @pytest.mark.parametrize("short", [False, True])

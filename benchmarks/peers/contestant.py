@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -45,8 +46,8 @@ PEERS = {
 }
 
 
-def _run(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
-    """Trains a peer; returns what is to be printed."""
+def _run(name: str, seed: int, epochs: int | None, until: float) -> dict[str, Any]:
+    """Trains a peer, until an epoch ends with such a test accuracy; returns what is to be printed."""
     peer = PEERS[name]
     for package in peer.packages:
         if importlib.util.find_spec(package) is None:
@@ -58,6 +59,8 @@ def _run(name: str, seed: int, epochs: int | None) -> dict[str, Any]:
     for epoch in module.train(*data.train, *data.test, seed=seed, epochs=epochs):
         course.append(epoch)
         measured.append(time.perf_counter())
+        if epoch.test_accuracy >= until:
+            break
     return {
         "peer": name,
         "seed": seed,
@@ -77,10 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's own number")
+    parser.add_argument("--until", type=float, default=math.inf, help="a test accuracy at which to stop")
     given = parser.parse_args(arguments)
     if given.epochs is not None and given.epochs < 1:
         parser.error(f"--epochs must be at least 1, not {given.epochs}")
-    print(json.dumps(_run(given.peer, given.seed, given.epochs)))
+    print(json.dumps(_run(given.peer, given.seed, given.epochs, given.until)))
 
 
 if __name__ == "__main__":

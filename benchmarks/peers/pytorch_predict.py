@@ -5,6 +5,7 @@ The layers are those of `jaxdigits.model`: 2x2 blocks to channels, 3x3 convoluti
 """
 
 import importlib
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -53,7 +54,8 @@ def predictor(
         return x.div_(255).sub_(MEAN).div_(DEVIATION).contiguous(memory_format=layout)
 
     if dtype == "float32":
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # since 2.14 a trace is deprecated; see above
             example = pixels(np.zeros((batch_size, 28, 28, 1), np.uint8))
             net = torch.jit.freeze(torch.jit.trace(net, example))
 

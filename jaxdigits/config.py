@@ -209,13 +209,12 @@ def peak_rate(learning_rate: float, batch_size: int) -> float:
 
 
 PRESETS: dict[str, TrainConfig] = {
-    # `python train.py`. Of 10,000 images held out, nine views read 99.61% after 12 epochs and 99.65% after
-    # 18 (means of 8 seeds, deviations 0.03 and 0.01); 16 end within a minute on two cores with AVX-512 (with
-    # AVX2 alone in two).
-    # One view reads 99.55% after 16, in batches of 96 as of 128 (6 seeds each, deviations 0.02 and 0.06),
-    # whose updates take 6 to 11% less an image in float32 on an Intel Xeon. More filters, more hidden
-    # units, dropout, SiLU, sharpness-aware updates, other augmentation and other views were no better
-    # there, or by less than two to twelve seeds can tell. Of the test images:
+    # `python train.py`. Of 10,000 images held out, nine views read 99.61% after 12 epochs and 99.65% after 18
+    # (means of 8 seeds, deviations 0.03 and 0.01); 16 end within a minute on two cores with AVX-512 (with
+    # AVX2 alone in two). One view reads 99.55% after 16, in batches of 96 as of 128 (6 seeds each, deviations
+    # 0.02 and 0.06), whose updates take 6 to 11% less an image in float32 on an Intel Xeon. More filters,
+    # more hidden units, dropout, SiLU, sharpness-aware updates, other augmentation and other views were no
+    # better there, or by less than two to twelve seeds can tell. Of the test images:
     # benchmarks/results/one_minute-standard-*.json.
     "standard": TrainConfig(),
     # `python train.py --preset fast`: benchmarks/results/time_to_accuracy-headline-*.json. Of 10,000

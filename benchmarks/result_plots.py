@@ -64,7 +64,8 @@ def plot_accuracy() -> None:
 
 def plot_limit() -> None:
     """Where the milliseconds of an update go, a bar a preset, and what products alone would take."""
-    figure, axes = _canvas(8.5, 3.4)
+    bars = sum(len(result["summary"]) for result in results("limit"))
+    figure, axes = _canvas(8.5, 1 + 0.45 * bars)
     names = ("forward", "gradients", "optimizer", "augmentation")
     labels = []
     for result in results("limit"):

@@ -88,7 +88,7 @@ def time_to_accuracy() -> str:
     rows, reached = [], []
     for result in results("time_to_accuracy-*"):
         until = result["summary"].get("until")
-        stopped = "" if until is None else f", until {until:.1%}"
+        stopped = "" if until is None else f", until {until:.2%}"
         for name, summary in result["summary"]["contestants"].items():
             ratio = summary["ratio_of_training"]
             rows.append(

@@ -30,6 +30,8 @@ __all__ = [
 
 Window = int | tuple[int, int]
 
+_LARGE = 32_000  # pixels: fewer are counted no slower one by one
+
 
 def dilated(values: np.ndarray, window: Window) -> np.ndarray:
     """The largest value of a window around each pixel; beyond the edge lies what is on it.
@@ -149,7 +151,11 @@ def histogram(values: np.ndarray) -> np.ndarray:
     """How often each level from 0 to 255 occurs in uint8 values, [h, w]: int [256]."""
     from PIL import Image
 
-    return np.array(Image.fromarray(values).histogram())
+    if values.size < _LARGE or values.size % 4:
+        return np.array(Image.fromarray(values).histogram())
+    # Paper is all alike, and a processor adds one to the same count many times slowly: four take turns.
+    four = Image.fromarray(values.reshape(1, -1, 4)).histogram()
+    return np.array(four).reshape(4, 256).sum(0)
 
 
 def quantiles(counts: np.ndarray, *shares: float) -> list[int]:

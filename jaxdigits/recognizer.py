@@ -192,7 +192,9 @@ class Recognizer:
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""
         batches = [*self._batches(images)]
-        if len(batches) > 1 and self._threads > 1:
+        if len(batches) == 1:  # one transfer, without device_get's search for more
+            return np.asarray(self._logits(batches[0]))[: len(images)]
+        if self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:
                 logits = [*pool.map(lambda batch: np.asarray(self._logits(batch)), batches)]
         else:

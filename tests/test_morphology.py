@@ -105,6 +105,13 @@ def test_no_ink_has_no_width():
     assert stroke_width(np.zeros((5, 5), np.uint8)) == 0
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (199, 201), (200, 201), (1, 40_000), (320, 260)])
+def test_a_histogram_counts_every_level(shape: tuple[int, int]):
+    values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for part in (values, values[::2], values[:, ::2]):
+        assert histogram(part).tolist() == [(part == level).sum() for level in range(256)]
+
+
 @given(SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_quantiles_are_levels_with_so_many_below(seed: int):

@@ -8,7 +8,7 @@ The preset `robust` is taken apart instead: each rung leaves one group of its au
 Two more figures show what that is for, on training images held out as well: the mean error under the fifteen
 corruptions (`corruptions`), and the share of what is no digit (`nondigits`) that is refused where 1% of the
 held-out images are. It is not the whole preset, but one of a few epochs: what the groups are worth shows
-before they have paid off in full.
+before they have paid off in full. What is measured is saved after each seed.
 
     python -m benchmarks.ablation [--preset fast] [--seeds 10] [--epochs 3]
 """
@@ -153,13 +153,14 @@ def _held_out(preset: str) -> Split:
 
 
 def main(arguments: Arguments) -> None:
-    """Measures, prints and saves."""
+    """Measures, prints and saves, seed by seed."""
     preset, ladder = arguments.preset, LADDERS[arguments.preset]
     epochs = arguments.epochs or (3 if preset in APART else None)
     figures = ["validation_accuracy", "validation_loss", "train_seconds"]
     figures += ["corruption_error", "refused"] if preset in APART else []
     held_out = _held_out(preset) if preset in APART else None
     runs: list[dict[str, Any]] = []
+    path = None
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
             for rung, (name, _) in enumerate(ladder):
@@ -184,12 +185,18 @@ def main(arguments: Arguments) -> None:
                     | extra
                 )
                 print(json.dumps(runs[-1]), flush=True)
-    rungs = {}
-    for name, _ in ladder:
-        chosen = [run for run in runs if run["rung"] == name]
-        rungs[name] = {figure: protocol.mean([run[figure] for run in chosen]) for figure in figures}
-    summary = {"preset": preset, "epochs": epochs or resolve(preset).epochs, "rungs": rungs}
-    print(protocol.save(f"ablation-{preset}", runs, arguments.seeds, summary))
+            summary = {
+                "preset": preset,
+                "epochs": epochs or resolve(preset).epochs,
+                "rungs": {name: _means(runs, name, figures) for name, _ in ladder},
+            }
+            path = protocol.save(f"ablation-{preset}", runs, seed + 1, summary)
+    print(path)
+
+
+def _means(runs: list[dict[str, Any]], rung: str, figures: list[str]) -> dict[str, Any]:
+    """The means of a rung's figures over its seeds."""
+    return {figure: protocol.mean([run[figure] for run in runs if run["rung"] == rung]) for figure in figures}
 
 
 if __name__ == "__main__":

@@ -10,22 +10,23 @@ corruptions (`corruptions`), and the share of what is no digit (`nondigits`) tha
 held-out images are. It is not the whole preset, but one of a few epochs: what the groups are worth shows
 before they have paid off in full. What is measured is saved after each seed.
 
-    python -m benchmarks.ablation [--preset fast] [--seeds 10] [--epochs 3]
+    python -m benchmarks.ablation [--preset fast] [--seeds 10] [--epochs 3] [--last 4]
 """
 
 import contextlib
 import dataclasses
 import json
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from benchmarks import protocol
 from benchmarks.one_minute import train
-from jaxdigits.config import Preset, resolve
+from jaxdigits.config import resolve
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DataError
 from jaxdigits.splits import load_splits
@@ -88,12 +89,14 @@ SEED = 1  # of both, which `corruptions`, `outliers` and `handwriting` do not us
 class Arguments:
     """Trains every rung of a preset's ladder."""
 
-    preset: Preset = "fast"
+    preset: Literal["fast", "standard", "robust"] = "fast"
     """The preset at the ladder's end."""
     seeds: int = 10
     """Runs of each rung, with seeds from 0."""
     epochs: int | None = None
     """Epochs of each training; by default those of the rung, but 3 of `robust`."""
+    last: int | None = None
+    """Only so many rungs at the ladder's end; by default all."""
 
 
 def flags(preset: str, rung: int) -> list[str]:
@@ -155,6 +158,9 @@ def _held_out(preset: str) -> Split:
 def main(arguments: Arguments) -> None:
     """Measures, prints and saves, seed by seed."""
     preset, ladder = arguments.preset, LADDERS[arguments.preset]
+    if arguments.last is not None and not 1 <= arguments.last <= len(ladder):
+        sys.exit(f"--last is a number of rungs, from 1 to {len(ladder)}, not {arguments.last}.")
+    chosen = range(len(ladder) - (arguments.last or len(ladder)), len(ladder))
     epochs = arguments.epochs or (3 if preset in APART else None)
     figures = ["validation_accuracy", "validation_loss", "train_seconds"]
     figures += ["corruption_error", "refused"] if preset in APART else []
@@ -163,7 +169,8 @@ def main(arguments: Arguments) -> None:
     path = None
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
-            for rung, (name, _) in enumerate(ladder):
+            for rung in chosen:
+                name = ladder[rung][0]
                 given = [*flags(preset, rung), "--validation", str(HELD_OUT[preset])]
                 given += ["--epochs", str(epochs)] if epochs else []
                 extra: dict[str, float] = {}
@@ -188,7 +195,7 @@ def main(arguments: Arguments) -> None:
             summary = {
                 "preset": preset,
                 "epochs": epochs or resolve(preset).epochs,
-                "rungs": {name: _means(runs, name, figures) for name, _ in ladder},
+                "rungs": {ladder[rung][0]: _means(runs, ladder[rung][0], figures) for rung in chosen},
             }
             path = protocol.save(f"ablation-{preset}", runs, seed + 1, summary)
     print(path)

@@ -160,13 +160,14 @@ def main(arguments: Arguments) -> None:
     preset, ladder = arguments.preset, LADDERS[arguments.preset]
     if arguments.last is not None and not 1 <= arguments.last <= len(ladder):
         sys.exit(f"--last is a number of rungs, from 1 to {len(ladder)}, not {arguments.last}.")
+    if arguments.seeds < 1:
+        sys.exit(f"--seeds is a number of runs, at least 1, not {arguments.seeds}.")
     chosen = range(len(ladder) - (arguments.last or len(ladder)), len(ladder))
     epochs = arguments.epochs or (3 if preset in APART else None)
     figures = ["validation_accuracy", "validation_loss", "train_seconds"]
     figures += ["corruption_error", "refused"] if preset in APART else []
     held_out = _held_out(preset) if preset in APART else None
     runs: list[dict[str, Any]] = []
-    path = None
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
             for rung in chosen:
@@ -197,8 +198,7 @@ def main(arguments: Arguments) -> None:
                 "epochs": epochs or resolve(preset).epochs,
                 "rungs": {ladder[rung][0]: _means(runs, ladder[rung][0], figures) for rung in chosen},
             }
-            path = protocol.save(f"ablation-{preset}", runs, seed + 1, summary)
-    print(path)
+            print(protocol.save(f"ablation-{preset}", runs, seed + 1, summary), flush=True)
 
 
 def _means(runs: list[dict[str, Any]], rung: str, figures: list[str]) -> dict[str, Any]:

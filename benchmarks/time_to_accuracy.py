@@ -10,9 +10,12 @@ earlier run. Ratios are medians over neighbouring runs. A peer that is not insta
 behind the seeds that the result file has, on another day if need be.
 
     python -m benchmarks.time_to_accuracy [--seeds 30]
-    python -m benchmarks.time_to_accuracy --name keras --ours sprint --peers keras_origin_tensorflow
+    python -m benchmarks.time_to_accuracy --name keras --until 0.9815 --ours sprint \
+        --peers keras_origin_tensorflow keras_origin_jax
     python -m benchmarks.time_to_accuracy --name examples --ours sprint fast standard \
-        --peers pytorch_example flax_example keras_origin_jax --seeds 10 [--until 0.99] [--add]
+        --peers pytorch_example flax_example keras_origin_jax --seeds 1 [--add]
+    python -m benchmarks.time_to_accuracy --name examples_until_99 --until 0.99 \
+        --peers pytorch_example flax_example
 """
 
 import dataclasses

@@ -16,8 +16,10 @@ from benchmarks.handwriting_report import plot, tables
 from benchmarks.pens import drawn, enlarged, strokes_of, thinned
 from benchmarks.redrawn import KINDS, redraw
 from jaxdigits import loader
+from jaxdigits.config import resolve
 from jaxdigits.dataset import Dataset, Split
 from jaxdigits.errors import UsageError
+from jaxdigits.flags import TrainArguments, defaults, parse
 from jaxdigits.recognizer import load
 from jaxdigits.training import TrainResult
 from tests.drawings import likeness
@@ -188,6 +190,22 @@ def test_rungs_of_robust_stand_alone_and_others_add_up():
     assert ablation.flags("robust", 2) == ["--damage", "0"]
     assert ablation.flags("fast", 5)[:3] == ["--channels", "24", "32"]
     assert "whitened" in ablation.flags("fast", 5)
+
+
+@pytest.mark.parametrize("preset", ["fast", "standard"])
+def test_a_ladder_ends_at_its_preset(preset: str):
+    reached = []
+    for rung in range(len(ablation.LADDERS[preset])):
+        arguments = ["--preset", preset, *ablation.flags(preset, rung)]
+        run = parse(TrainArguments, arguments, "train", defaults(arguments)).run
+        reached.append(dataclasses.replace(run, dtype="auto") == resolve(preset))
+    assert reached == [False] * (len(reached) - 2) + [True, True]  # in float32, and in bfloat16
+
+
+@pytest.mark.parametrize("wrong", [{"last": 0}, {"last": 99}, {"seeds": 0}])
+def test_a_ladder_of_no_rungs_or_runs_is_refused(wrong: dict[str, int]):
+    with pytest.raises(SystemExit, match=f"--{next(iter(wrong))} is a number of"):
+        ablation.main(dataclasses.replace(ablation.Arguments(), **wrong))
 
 
 def test_robustness_is_measured_on_the_images_held_out(

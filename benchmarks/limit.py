@@ -123,10 +123,8 @@ def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], Non
     optimizer = make_optimizer(config, 10_000)
     split = dataset.load("mnist").train
     n, batch = len(split.labels), config.batch_size
-    order = epoch_order(jax.random.key(0), jnp.int32(0), n, batch)
-    data = Data(
-        jnp.asarray(split.images), jnp.asarray(split.labels.astype(np.int32)), order, jax.random.key(1)
-    )
+    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels.astype(np.int32))
+    data = Data(images, labels, jnp.asarray(epoch_order(0, 0, n, batch)), jax.random.key(1))
     still = dataclasses.replace(config, max_shift=0.0, max_scale=0.0, max_shear=0.0)
 
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:

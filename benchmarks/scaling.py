@@ -42,7 +42,6 @@ class Arguments:
 def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: int = 0) -> None:
     """Times updates of the standard preset on a layout, in one of its processes; the first one prints."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from jaxdigits import distributed
@@ -64,10 +63,7 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     random = np.random.default_rng(0)
     images = meshes.resident(mesh, random.integers(0, 256, (n, 28, 28, 1), np.uint8))
     labels = meshes.resident(mesh, random.integers(0, 10, n).astype(np.int32))
-    order = jax.jit(
-        lambda seed: epoch_order(jax.random.key(seed), jnp.int32(0), n, batch_size, mesh.size),
-        out_shardings=meshes.along(mesh, None, "data"),
-    )(np.uint32(0))
+    order = meshes.divided(mesh, epoch_order(0, 0, n, batch_size, mesh.size), None, "data")
     data = Data(images, labels, order, jax.jit(jax.random.key, out_shardings=everywhere)(np.uint32(0)))
     state = jax.jit(lambda p: init_state(p, optimizer), out_shardings=everywhere)(network.init(0))
     drive = Executor.of(make_update(network, optimizer, config, 1000), state, data, any_count=True)

@@ -1,5 +1,6 @@
 """Compiles the programs of a training, side by side, from shapes alone: none waits for another's result."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, cast
 
@@ -12,7 +13,7 @@ from jaxdigits.config import TrainConfig
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.network import Network
-from jaxdigits.step import Data, TrainState, epoch_order, init_state, make_update
+from jaxdigits.step import Data, TrainState, init_state, make_update
 
 __all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs", "portion_of"]
 
@@ -38,14 +39,12 @@ class Compiled(NamedTuple):
 
     Attributes:
       begin: fresh parameters to the state before the first update.
-      order: the key of the order and the number of an epoch, from 0, to `Data.order` of it.
       rate: the number of an update, from 0, to its learning rate.
       executor: makes updates.
       evaluator: measures parameters.
     """
 
     begin: jax.stages.Compiled
-    order: jax.stages.Compiled
     rate: jax.stages.Compiled
     executor: Executor
     evaluator: Evaluator
@@ -72,24 +71,21 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     optimizer = make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
-    order = jax.jit(
-        lambda key, epoch: epoch_order(key, epoch, plan.images, config.batch_size, shares),
-        out_shardings=meshes.along(mesh, None, "data"),
-    )
     rate = jax.jit(make_schedule(config, plan.updates))
     state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(begin, network.shapes)))
-    data = data._replace(order=jax.eval_shape(order, data.key, number))
+    width = math.ceil(config.batch_size / shares) * shares
+    order = jax.ShapeDtypeStruct((plan.updates_per_epoch, width), np.int32)
+    data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
     update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
     any_count = platform == "cpu" or config.max_seconds is not None
     executor = Executor.of(update, state, data, any_count=any_count)
     with ThreadPoolExecutor(max_workers=3) as pool:
         advancing = pool.submit(executor.compile, min(plan.updates_per_epoch, plan.updates))
-        ordering = pool.submit(lambda: order.lower(data.key, number).compile())
         evaluator = pool.submit(compile_evaluator, network, platform, mesh)
         rating = pool.submit(lambda: rate.lower(number).compile())
         beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
         advancing.result()
-        return Compiled(beginning.result(), ordering.result(), rating.result(), executor, evaluator.result())
+        return Compiled(beginning.result(), rating.result(), executor, evaluator.result())
 
 
 def portion_of(platform: str, devices: int) -> int | None:

@@ -99,13 +99,13 @@ class Kept:
             return None
         executor = Executor(lambda _: found["advance"], any_count=True)
         evaluator = Evaluator(found["logits"], batch_of("cpu")[0], mesh)
-        return Compiled(found["begin"], found["order"], found["rate"], executor, evaluator)
+        return Compiled(found["begin"], found["rate"], executor, evaluator)
 
     def save(self, programs: Compiled) -> None:
         """Keeps programs for the next training, if they can be written.
 
         Args:
-          programs: not yet run: XLA does not write out one that sorts once it has.
+          programs: the programs, not yet run.
         """
         if jax.config.values["jax_compilation_cache_dir"]:
             return
@@ -113,7 +113,6 @@ class Kept:
         names = [*jax.tree.unflatten(programs.begin.out_tree, leaves).opt_state]
         each = {
             "begin": programs.begin,
-            "order": programs.order,
             "rate": programs.rate,
             "advance": programs.executor.compile(1),
             "logits": programs.evaluator.program,
@@ -145,7 +144,6 @@ def _trees(channels: tuple[int, ...], hidden: int, outputs: int, names: list[str
     return {
         "advance": (((state, data), {"count": 0}), state),
         "begin": (((params,), {}), state),
-        "order": (((0, 0), {}), 0),
         "rate": (((0,), {}), 0),
         "logits": (((params, 0), {}), 0),
     }

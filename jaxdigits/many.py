@@ -180,13 +180,11 @@ class _Many:
         return _Group(init_state(params, self._optimizer(numbers)), numbers)
 
     def _advance(
-        self, member: _Group, images: jax.Array, labels: jax.Array, epoch: Any, *, count: int
+        self, member: _Group, order: jax.Array, images: jax.Array, labels: jax.Array, *, count: int
     ) -> _Group:
-        """A member after `count` updates of an epoch."""
+        """A member after `count` updates of an epoch of this order."""
         config = _with(self.members[0], member.numbers)
-        order_key, augment_key = map(wrap_key, key_data(member.numbers["seed"], jnp.stack))
-        order = epoch_order(order_key, epoch, self.n, config.batch_size)
-        data = Data(images, labels, order, augment_key)
+        data = Data(images, labels, order, wrap_key(key_data(member.numbers["seed"], jnp.stack)))
         portion = portion_of(self.platform, 1) if self.abreast == 1 else None
         update = make_update(self.network, self._optimizer(member.numbers), config, self.updates, portion)
         state = member.state._replace(sums=zero_sums())
@@ -213,7 +211,7 @@ class _Many:
     @functools.cache  # noqa: B019  # as long-lived as the one training that it is of
     def _advancing(self, count: int) -> Callable[..., _Group]:
         """The program of an epoch of so many updates: a training has one, or another for its last epoch."""
-        return self._each(functools.partial(self._advance, count=count), 1, 3)
+        return self._each(functools.partial(self._advance, count=count), 2, 2)
 
     def train(self, on_epoch: Callable[[int, dict[str, Any]], None] | None) -> TrainedMany:
         """Trains group by group, and takes the figures."""
@@ -247,7 +245,9 @@ class _Many:
         histories: list[list[dict[str, Any]]] = [[] for _ in numbers]
         for epoch in range(math.ceil(self.updates / self.per_epoch)):
             count = min(self.per_epoch, self.updates - epoch * self.per_epoch)
-            group = self._advancing(count)(group, self.images, self.labels, np.int32(epoch))
+            seeds, batch = (self.members[i].seed for i in filled), self.members[0].batch_size
+            orders = np.stack([epoch_order(seed, epoch, self.n, batch) for seed in seeds])
+            group = self._advancing(count)(group, orders, self.images, self.labels)
             sums = jax.device_get(group.state.sums)  # waits for the devices
             for number, history, *own in zip(
                 numbers, histories, *(s[: len(numbers)] for s in sums), strict=True

@@ -23,7 +23,17 @@ from jaxdigits.config import Devices
 from jaxdigits.device import Device, describe
 from jaxdigits.errors import DeviceError
 
-__all__ = ["along", "choose", "copies", "make_mesh", "own_rows", "replicated", "resident", "shapes_on"]
+__all__ = [
+    "along",
+    "choose",
+    "copies",
+    "divided",
+    "make_mesh",
+    "own_rows",
+    "replicated",
+    "resident",
+    "shapes_on",
+]
 
 
 def choose(wanted: Devices, first: Device) -> list[Device]:
@@ -92,6 +102,11 @@ def copies(mesh: Mesh, tree: Any) -> Any:
     )
 
 
+def divided(mesh: Mesh, array: np.ndarray, *axes: str | None) -> jax.Array:
+    """An array that each process has whole, on the devices as `along` says."""
+    return jax.make_array_from_callback(array.shape, along(mesh, *axes), lambda index: array[index])
+
+
 def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:
     """A whole copy of an array of rows on every device, of which each process brings only its share.
 
@@ -107,8 +122,8 @@ def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:
         return _filled_up(np.asarray(array[index[0]]), rows)
 
     shape, sharding = (rows * shares, *array.shape[1:]), NamedSharding(mesh, P(("data", "model")))
-    divided = jax.make_array_from_callback(shape, sharding, share, dtype=array.dtype)
-    return jax.jit(lambda rows: rows[:n], out_shardings=replicated(mesh))(divided)
+    shared = jax.make_array_from_callback(shape, sharding, share, dtype=array.dtype)
+    return jax.jit(lambda rows: rows[:n], out_shardings=replicated(mesh))(shared)
 
 
 def own_rows(sharding: NamedSharding, array: np.ndarray, rows: int) -> np.ndarray:

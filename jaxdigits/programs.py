@@ -1,7 +1,6 @@
 """All that a training has compiled and put on the device before its first update."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -11,9 +10,9 @@ from jaxdigits.compiling import Compiled, Plan, compile_programs
 from jaxdigits.config import TrainConfig
 from jaxdigits.device import Device
 from jaxdigits.kept import Kept
-from jaxdigits.network import Params, draw, shapes_of
+from jaxdigits.network import draw, shapes_of
 from jaxdigits.splits import Splits
-from jaxdigits.step import Data, TrainState, key_data, wrap_key
+from jaxdigits.step import Data, TrainState, epoch_order, key_data, wrap_key
 from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Programs"]
@@ -22,7 +21,7 @@ _SMALL = 512  # images of an update that is sooner made in vain than its first o
 
 
 class Programs:
-    """The compiled programs of a training, its data on the device, and its first state.
+    """The compiled programs of a training, and its data on the device.
 
     Args:
       config: what to do.
@@ -35,8 +34,6 @@ class Programs:
       updates: in the whole training.
       executor: makes updates.
       evaluator: measures parameters.
-      data: on the devices, in the order of the first epoch.
-      initial: the state before the first update.
       shapes: those of a state.
     """
 
@@ -44,28 +41,21 @@ class Programs:
         n = splits.taught
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = config.updates(self.updates_per_epoch)
+        self._config, self._splits = config, splits
         self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
         outputs = len(splits.class_names) + (config.non_digits > 0)
         plan = Plan(n, self.updates_per_epoch, self.updates, outputs)
-        shapes, filters = shapes_of(config.channels, config.hidden, outputs), config.channels[0]
-        self._order_key, augment_key = map(
-            wrap_key, meshes.copies(self.mesh, key_data(np.uint32(config.seed)))
-        )
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            random = config.stem == "random"
-            stem = None if random else pool.submit(whitened_filters, splits.train.images, filters)
-            data = Data(*splits.resident(self.mesh), None, augment_key)  # pyright: ignore[reportArgumentType]
-            self._compiled = self._kept_or_new(config, plan, device, data)
-            pays = self._compiled.executor.any_count and self.mesh.size == 1 and config.batch_size <= _SMALL
-            warming = pool.submit(self._warm_up, shapes, data, config.batch_size) if pays else None
-            self.data = data._replace(order=self._order(0))
-            params = draw(shapes, config.seed, stem.result() if stem else None)
-            if warming:
-                warming.result()
-        self.initial: TrainState = self._compiled.begin(params)
-        self.shapes: TrainState = meshes.shapes_on(meshes.replicated(self.mesh), self.initial)
+        self._params = shapes_of(config.channels, config.hidden, outputs)
+        key = wrap_key(meshes.copies(self.mesh, key_data(np.uint32(config.seed))))
+        self._data = Data(*splits.resident(self.mesh), None, key)  # pyright: ignore[reportArgumentType]
+        self._compiled = self._kept_or_new(config, plan, device, self._data)
         self.executor, self.evaluator = self._compiled.executor, self._compiled.evaluator
-        jax.block_until_ready(self.data)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._params)
+        state = self._compiled.begin(zeros)
+        self.shapes: TrainState = meshes.shapes_on(meshes.replicated(self.mesh), state)
+        if self.executor.any_count and self.mesh.size == 1 and config.batch_size <= _SMALL:
+            self._warm_up(state)
+        jax.block_until_ready(self._data)
 
     def _kept_or_new(self, config: TrainConfig, plan: Plan, device: Device, data: Data) -> Compiled:
         """The programs that an earlier training has left, or new ones, left for later trainings."""
@@ -77,23 +67,27 @@ class Programs:
             kept.save(programs)
         return programs
 
-    def _warm_up(self, shapes: Params, data: Data, width: int) -> None:
-        """Makes an update that is dropped, beside what else is to be done.
+    def _warm_up(self, state: TrainState) -> None:
+        """Makes an update of a state of zeros, which is dropped.
 
         The first update takes 50 ms more than the others: a CPU's library of products (oneDNN) makes its
         machine code when it is first called, and the memory is new.
         """
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        order = np.zeros((self.updates_per_epoch, width), np.int32)
-        state = self._compiled.begin(zeros)
-        jax.block_until_ready(self._compiled.executor(state, data._replace(order=order), 1))
+        order = np.zeros((self.updates_per_epoch, self._config.batch_size), np.int32)
+        jax.block_until_ready(self.executor(state, self._data._replace(order=order), 1))
 
-    def _order(self, epoch: int) -> jax.Array:
-        return self._compiled.order(self._order_key, np.int32(epoch))
+    def initial(self) -> TrainState:
+        """The state before the first update. Its filters are computed from the images: that is training."""
+        config, stem = self._config, None
+        if config.stem != "random":
+            stem = whitened_filters(self._splits.train.images, config.channels[0])
+        return self._compiled.begin(draw(self._params, config.seed, stem))
 
     def data_of(self, epoch: int) -> Data:
         """The data in the order of an epoch, counted from 0."""
-        return self.data._replace(order=self._order(epoch)) if epoch else self.data
+        config, shares = self._config, self.mesh.shape["data"]
+        order = epoch_order(config.seed, epoch, self._splits.taught, config.batch_size, shares)
+        return self._data._replace(order=meshes.divided(self.mesh, order, None, "data"))
 
     def learning_rate(self, step: int) -> float:
         """That of an update, counted from 0."""

@@ -205,7 +205,7 @@ def _run(
         ended = loop.fit(on_epoch, on_progress)
         loop.clock.lap("train")
         if profile is not None:
-            profiling.profile(profile, loop.programs.executor, loop.state, loop.programs.data)
+            profiling.profile(profile, loop.programs.executor, loop.state, loop.programs.data_of(0))
             loop.clock.lap("profile")
         return _finish(loop, device, plotter, ended)
     except DivergedError as error:

@@ -8,7 +8,6 @@ DEVICES are the sizes of meshes, such as 1,2,4,8. Process 0 leaves weights, sums
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdigits import dataset, distributed
@@ -32,10 +31,7 @@ def train(mesh, batch_size, split, test):
     network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
     updates = -(-n // batch_size)
     optimizer = make_optimizer(config, updates)
-    order = jax.jit(
-        lambda seed: epoch_order(jax.random.key(seed), jnp.int32(0), n, batch_size, mesh.shape["data"]),
-        out_shardings=meshes.along(mesh, None, "data"),
-    )(np.uint32(5))
+    order = meshes.divided(mesh, epoch_order(5, 0, n, batch_size, mesh.shape["data"]), None, "data")
     key = jax.jit(jax.random.key, out_shardings=everywhere)(np.uint32(7))
     images, labels = (meshes.resident(mesh, a) for a in (split.images, split.labels.astype(np.int32)))
     data = Data(images, labels, order, key)

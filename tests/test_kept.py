@@ -116,7 +116,7 @@ def test_with_kept_programs_neither_flax_nor_optax_is_imported(python: Python, t
     ("file", "damage"),
     [
         ("advance", "missing"),
-        ("order", "short"),
+        ("rate", "short"),
         ("begin", "flipped"),
         ("opt_state.json", "foreign"),
         ("sha256.json", "missing"),
@@ -144,7 +144,7 @@ def test_what_is_damaged_is_made_anew(place, first, tmp_path):
     (entry,) = place.iterdir()
     (entry / "begin").unlink()
     assert trained(tmp_path / "run") == first
-    assert cache.intact(entry, ["advance", "begin", "logits", "opt_state.json", "order", "rate"])
+    assert cache.intact(entry, ["advance", "begin", "logits", "opt_state.json", "rate"])
 
 
 def test_the_checksums_of_other_programs_do_not_help_them(place, tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_the_checksums_of_other_programs_do_not_help_them(place, tmp_path, monke
     shutil.rmtree(entry)
 
     def build(folder: Path) -> None:
-        for file in ("advance", "begin", "logits", "order", "rate"):
+        for file in ("advance", "begin", "logits", "rate"):
             (folder / file).write_bytes(b"no program")
         (folder / "opt_state.json").write_text("[]")
 

@@ -24,6 +24,12 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
 
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Counts seconds of one lap as another's; no more than the one has."""
+        moved = min(seconds, self.seconds[source])
+        self.seconds[source] -= moved
+        self.seconds[target] = self.seconds.get(target, 0.0) + moved
+
     def total(self) -> dict[str, float]:
         """All laps so far, and the whole."""
         laps = self.seconds | {"total": self._earlier + time.perf_counter() - self.started}

@@ -80,7 +80,7 @@ class Loop:
     ):
         self.config, self.splits, self.programs, self.folder = config, splits, programs, folder
         self.clock, self.saver, self.watch = clock, saver, watch
-        self.state, self.step = programs.initial(), 0
+        self.state, self.step = programs.initial, 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.best_params: Params | None = None

@@ -1,6 +1,8 @@
 """All that a training has compiled and put on the device before its first update."""
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from jaxdigits.compiling import Compiled, Plan, compile_programs
 from jaxdigits.config import TrainConfig
 from jaxdigits.device import Device
 from jaxdigits.kept import Kept
-from jaxdigits.network import draw, shapes_of
+from jaxdigits.network import Params, draw, shapes_of
 from jaxdigits.splits import Splits
 from jaxdigits.step import Data, TrainState, epoch_order, key_data, wrap_key
 from jaxdigits.whitening import whitened_filters
@@ -21,7 +23,7 @@ _SMALL = 512  # images of an update that is sooner made in vain than its first o
 
 
 class Programs:
-    """The compiled programs of a training, and its data on the device.
+    """The compiled programs of a training, its data on the device, and its first state.
 
     Args:
       config: what to do.
@@ -34,7 +36,9 @@ class Programs:
       updates: in the whole training.
       executor: makes updates.
       evaluator: measures parameters.
+      initial: the state before the first update.
       shapes: those of a state.
+      training_seconds: how long the first filters took, which are computed from the images, beside all else.
     """
 
     def __init__(self, config: TrainConfig, device: Device, splits: Splits):
@@ -45,17 +49,26 @@ class Programs:
         self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
         outputs = len(splits.class_names) + (config.non_digits > 0)
         plan = Plan(n, self.updates_per_epoch, self.updates, outputs)
-        self._params = shapes_of(config.channels, config.hidden, outputs)
+        params = shapes_of(config.channels, config.hidden, outputs)
         key = wrap_key(meshes.copies(self.mesh, key_data(np.uint32(config.seed))))
-        self._data = Data(*splits.resident(self.mesh), None, key)  # pyright: ignore[reportArgumentType]
-        self._compiled = self._kept_or_new(config, plan, device, self._data)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            drawing = pool.submit(self._drawn, params)
+            self._data = Data(*splits.resident(self.mesh), None, key)  # pyright: ignore[reportArgumentType]
+            self._compiled = self._kept_or_new(config, plan, device, self._data)
+            first, self.training_seconds = drawing.result()
+        self.initial: TrainState = self._compiled.begin(first)
+        self.shapes: TrainState = meshes.shapes_on(meshes.replicated(self.mesh), self.initial)
         self.executor, self.evaluator = self._compiled.executor, self._compiled.evaluator
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self._params)
-        state = self._compiled.begin(zeros)
-        self.shapes: TrainState = meshes.shapes_on(meshes.replicated(self.mesh), state)
         if self.executor.any_count and self.mesh.size == 1 and config.batch_size <= _SMALL:
-            self._warm_up(state)
-        jax.block_until_ready(self._data)
+            self._warm_up(params)
+        jax.block_until_ready((self._data, self.initial))
+
+    def _drawn(self, shapes: Params) -> tuple[Params, float]:
+        """The first parameters, and how many seconds they took."""
+        began, config = time.perf_counter(), self._config
+        random = config.stem == "random"
+        stem = None if random else whitened_filters(self._splits.train.images, config.channels[0])
+        return draw(shapes, config.seed, stem), time.perf_counter() - began
 
     def _kept_or_new(self, config: TrainConfig, plan: Plan, device: Device, data: Data) -> Compiled:
         """The programs that an earlier training has left, or new ones, left for later trainings."""
@@ -67,21 +80,16 @@ class Programs:
             kept.save(programs)
         return programs
 
-    def _warm_up(self, state: TrainState) -> None:
-        """Makes an update of a state of zeros, which is dropped.
+    def _warm_up(self, shapes: Params) -> None:
+        """Makes an update of parameters that are zero, which is dropped.
 
         The first update takes 50 ms more than the others: a CPU's library of products (oneDNN) makes its
         machine code when it is first called, and the memory is new.
         """
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         order = np.zeros((self.updates_per_epoch, self._config.batch_size), np.int32)
+        state = self._compiled.begin(zeros)
         jax.block_until_ready(self.executor(state, self._data._replace(order=order), 1))
-
-    def initial(self) -> TrainState:
-        """The state before the first update. Its filters are computed from the images: that is training."""
-        config, stem = self._config, None
-        if config.stem != "random":
-            stem = whitened_filters(self._splits.train.images, config.channels[0])
-        return self._compiled.begin(draw(self._params, config.seed, stem))
 
     def data_of(self, epoch: int) -> Data:
         """The data in the order of an epoch, counted from 0."""

@@ -123,6 +123,7 @@ def train(
                 clock.lap("data")
                 programs = Programs(config, device, splits)
                 clock.lap("compile")
+                clock.move("compile", "train", programs.training_seconds)
                 with Watch() as watch:
                     loop = Loop(config, splits, programs, folder, clock, saver, watch)
                     if resumed:

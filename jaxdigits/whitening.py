@@ -14,7 +14,9 @@ from jaxdigits.network import MEAN, STD
 
 __all__ = ["whitened_filters"]
 
-_SAMPLE = 1000  # images: 144,000 patches fix 36 x 36 covariances to a percent
+_IMAGES = 2000  # images that are looked at, at most
+_PATCHES = 16_000  # windows of them: they fix 36 x 36 covariances to a percent
+_BLOCK = 200  # of them multiplied at once: more, and OpenBLAS wakes threads, which then wait for work, busily
 _FLOOR = 0.01  # added to each variance: components that are nearly noise are not blown up
 # Where in an image the 36 pixels of each of 144 windows are, 3x3 blocks of 2x2.
 _WINDOWS = np.lib.stride_tricks.sliding_window_view(np.arange(784).reshape(28, 28), (6, 6))[::2, ::2]
@@ -31,19 +33,22 @@ def whitened_filters(
     components; filters beyond 72 repeat the first.
 
     Args:
-      images: training images, pixels from 0 to 255. Some one thousand of them are used, evenly spaced.
+      images: training images, pixels from 0 to 255. Of many, some two thousand are used, evenly spaced, and
+        of each as many windows, in turn, as make some sixteen thousand in all.
       outputs: how many filters.
 
     Returns:
       The kernel, for windows of 3x3 blocks of 2x2 pixels, and the bias.
     """
-    chosen = np.asarray(images[:: max(1, len(images) // _SAMPLE)]).reshape(-1, 784)
-    pixels = chosen.astype(np.float32)
-    # A window's pixels are some of the image's, and so are its moments: no window need be cut out, nor any
-    # pixel be normalised.
-    mean = pixels.mean(axis=0, dtype=np.float64)[_WINDOWS].mean(axis=0)
-    products = (pixels.T @ pixels / len(pixels))[_WINDOWS[:, :, None], _WINDOWS[:, None, :]]
-    covariance = (products.mean(axis=0, dtype=np.float64) - np.outer(mean, mean)) / (255 * STD) ** 2
+    chosen = np.asarray(images[:: max(1, len(images) // _IMAGES)]).reshape(-1, 784)
+    numbers = np.arange(len(chosen))[:, None]
+    step = max(1, len(chosen) * len(_WINDOWS) // _PATCHES)
+    windows = _WINDOWS[numbers % step + np.arange(len(_WINDOWS) // step) * step]
+    patches = chosen[numbers[..., None], windows].reshape(-1, 36).astype(np.float32)
+    blocks = (patches[start : start + _BLOCK] for start in range(0, len(patches), _BLOCK))
+    products = sum((block.T @ block).astype(np.float64) for block in blocks) / len(patches)
+    mean = patches.mean(axis=0, dtype=np.float64)
+    covariance = (products - np.outer(mean, mean)) / (255 * STD) ** 2
     mean = (mean / 255 - MEAN) / STD
     variances, components = np.linalg.eigh(covariance)
     filters = (components / np.sqrt(np.maximum(variances, 0) + _FLOOR))[:, ::-1]

@@ -23,8 +23,8 @@ def digits(mnist: dataset.Dataset) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def seen(digits: np.ndarray) -> np.ndarray:
-    """So few images that all of them are used."""
-    return digits[:500]
+    """So few images that all of their windows are used."""
+    return digits[:100]
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +87,11 @@ def test_other_digits_are_whitened_too(digits: np.ndarray):
     assert np.abs(found - np.eye(16)).max() < 0.2
 
 
-def test_of_many_images_some_one_thousand_are_used_evenly_spaced(digits: np.ndarray):
+def test_of_many_images_some_two_thousand_are_used_evenly_spaced(digits: np.ndarray):
     many = np.ascontiguousarray(digits[:7000])
-    expected = whitened_filters(many[::7], 16)
+    expected = whitened_filters(many[::3], 16)
     blackened = many.copy()
-    blackened[np.arange(7000) % 7 > 0] = 0
+    blackened[np.arange(7000) % 3 > 0] = 0
     for images in (many, blackened):
         for ours, theirs in zip(whitened_filters(images, 16), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)

@@ -49,14 +49,14 @@ class Peer(NamedTuple):
     """Environment variables to set before the module is imported."""
 
 
-PeerName = Literal["pytorch", "pytorch_bfloat16", "keras_tensorflow"]
+PeerName = Literal["pytorch", "pytorch_bfloat16", "keras_tensorflow", "keras_tensorflow_bfloat16"]
+_TENSORFLOW = (("KERAS_BACKEND", "tensorflow"), ("TF_CPP_MIN_LOG_LEVEL", "3"))
 PEERS: dict[PeerName, Peer] = {
     "pytorch": Peer("pytorch_predict", ("torch",)),
     "pytorch_bfloat16": Peer("pytorch_predict", ("torch",), "bfloat16"),
-    "keras_tensorflow": Peer(
-        "keras_predict",
-        ("keras", "tensorflow"),
-        variables=(("KERAS_BACKEND", "tensorflow"), ("TF_CPP_MIN_LOG_LEVEL", "3")),
+    "keras_tensorflow": Peer("keras_predict", ("keras", "tensorflow"), variables=_TENSORFLOW),
+    "keras_tensorflow_bfloat16": Peer(
+        "keras_predict", ("keras", "tensorflow"), "bfloat16", variables=_TENSORFLOW
     ),
 }
 

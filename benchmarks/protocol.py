@@ -41,13 +41,16 @@ def environment() -> dict[str, Any]:
             continue
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    code = ("jaxdigits", "benchmarks/*.py")
     changed = subprocess.run(  # noqa: S603
-        [*git, "status", "--porcelain", "--", "jaxdigits"], capture_output=True, text=True, check=False
+        [*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=False
     )
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
         "processor": _processor(),
+        "processor_model": _model(),
+        "accelerators": accelerators(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
@@ -65,7 +68,20 @@ def _processor() -> str:
     return f"{fields.get('model name', platform.machine())} ({', '.join(sets)})"
 
 
-def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, float]]:
+def _model() -> str:
+    """Which of the processors of one name it is, by the numbers that its maker gives them."""
+    fields = processor.described()
+    known = ("cpu family", "model", "stepping")
+    return ", ".join(f"{name} {fields[name]}" for name in known if name in fields)
+
+
+def accelerators() -> list[str]:
+    """The names of NVIDIA's GPUs here, as their driver tells them."""
+    told = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return [line.partition(":")[2].strip() for text in told for line in text.splitlines() if "Model:" in line]
+
+
+def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, Any]]:
     """Runs a command in a fresh process.
 
     Args:
@@ -73,12 +89,13 @@ def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, float]
       **variables: environment variables to set.
 
     Returns:
-      What it printed; and what the system measured of it: `wall_seconds` and `peak_memory_mib`.
+      What it printed; and what the system measured of it: `at`, when it began, `wall_seconds` and
+      `peak_memory_mib`.
 
     Raises:
       RuntimeError: the command failed.
     """
-    started = time.perf_counter()
+    at, started = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     with subprocess.Popen(  # noqa: S603
         [sys.executable, *command],
         cwd=ROOT,
@@ -92,7 +109,8 @@ def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, float]
     seconds = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
-    return output, {"wall_seconds": round(seconds, 3), "peak_memory_mib": round(usage.ru_maxrss / 1024, 1)}
+    memory = round(usage.ru_maxrss / 1024, 1)
+    return output, {"at": at, "wall_seconds": round(seconds, 3), "peak_memory_mib": memory}
 
 
 def alternate(contestants: Mapping[str, Sequence[str]], n: int) -> Iterator[dict[str, Any]]:
@@ -120,8 +138,9 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
 
 
 def _file(name: str) -> Path:
-    """The result file of a benchmark on such a processor, under such a version of Python."""
-    python, make = ".".join(platform.python_version_tuple()[:2]), in_words(_processor())
+    """The result file of a benchmark on such a processor, or GPU, under such a version of Python."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    make = in_words(accelerators()[0] if accelerators() else _processor())
     return RESULTS / f"{name}-python{python}-{make.lower().replace(' ', '-')}.json"
 
 

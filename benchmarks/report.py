@@ -40,7 +40,11 @@ def hardware() -> str:
     """The machines of the results, a line each."""
     committed = (path for path in RESULTS.glob("*-python*.json") if not path.name.startswith("short-"))
     places = [json.loads(path.read_text())["environment"] for path in committed]
-    machines = {f"- {p['processor']}, cores: {p['cores']}, {p['memory_gib']} GiB, no GPU" for p in places}
+    machines = {
+        f"- {place['processor']}, cores: {place['cores']}, {place['memory_gib']:.0f} GiB, "
+        f"{', '.join(place.get('accelerators', ())) or 'no GPU'}"
+        for place in places
+    }
     return "\n".join(sorted(machines))
 
 

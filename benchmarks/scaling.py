@@ -48,7 +48,7 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     from jaxdigits import mesh as meshes
     from jaxdigits.config import resolve
     from jaxdigits.executor import Executor
-    from jaxdigits.model import build
+    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
     from jaxdigits.step import Data, epoch_order, init_state, make_update
 
@@ -58,7 +58,8 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     mesh = meshes.make_mesh(meshes.choose(processes * each, jax.local_devices()[0]))
     everywhere, n = meshes.replicated(mesh), 4096
     config = resolve("standard", batch_size=batch_size)
-    network = build(config.channels, config.hidden, 10, form="patches", fixed_stem=True)
+    form, _ = fastest("cpu", config.channels, "float32", devices=2)  # a device by itself takes another one
+    network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
     optimizer = make_optimizer(config, 1000)
     random = np.random.default_rng(0)
     images = meshes.resident(mesh, random.integers(0, 256, (n, 28, 28, 1), np.uint8))

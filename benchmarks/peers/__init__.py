@@ -17,7 +17,9 @@ number unless given. What the peers have in common, so that the seconds can be c
 
 from typing import NamedTuple
 
-__all__ = ["Epoch"]
+from jaxdigits.processor import instruction_sets
+
+__all__ = ["Epoch", "multiplies_bfloat16"]
 
 
 class Epoch(NamedTuple):
@@ -27,3 +29,8 @@ class Epoch(NamedTuple):
     """Seconds of training alone, since the first update."""
     test_accuracy: float
     """The share of all test images that are classified rightly, from 0 to 1."""
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16, by any of their names."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & instruction_sets())

@@ -26,6 +26,7 @@ __all__ = ["SETTINGS", "train"]
 EPOCHS = 10
 BATCH_SIZE = 128
 EVALUATION_BATCH = 1000  # a divisor of 10,000
+# Milliseconds a step on two cores of an Intel Xeon with AMX, jax 0.12: float32 85 to 90, bfloat16 103 to 109.
 SETTINGS = {"precision": "float32", "program": "one a step, state donated"}
 
 _optimizer = optax.sgd(0.1, momentum=0.9)

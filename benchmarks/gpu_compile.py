@@ -28,9 +28,9 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks import protocol
+from benchmarks import hlo, protocol
 from benchmarks.__main__ import LEFT_OUT
-from benchmarks.hlo import Kernel, computations, kernels, loop
+from benchmarks.hlo import Kernel
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 
 GPU = Literal["h100", "a100"]
@@ -132,9 +132,7 @@ def contestant(gpu: str, preset: str) -> None:
     program = compile_for(config, n, updates, target)
     seconds = time.perf_counter() - started
     memory = program.memory_analysis()
-    module = computations(program.as_text())
-    body, trips = loop(module)
-    launched = kernels(module, body, n)
+    launched, trips = hlo.launched(program.as_text(), n)
     bandwidth, rate = rates(target)
     result = {
         "seconds_to_compile": round(seconds, 3),

@@ -11,7 +11,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Collective", "Instruction", "Kernel", "collectives", "computations", "kernels", "loop", "size"]
+__all__ = [
+    "Collective",
+    "Instruction",
+    "Kernel",
+    "collectives",
+    "computations",
+    "kernels",
+    "launched",
+    "loop",
+    "size",
+]
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (\((?:[^()]|\([^()]*\))*\)|\S+) ([a-z-]+)\((.*)$")
@@ -113,6 +123,18 @@ def kernels(module: dict[str, list[Instruction]], body: str, rows: int) -> list[
 
 
 _COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
+
+
+def launched(text: str, rows: int) -> tuple[list[Kernel], int]:
+    """The kernels that a turn of a GPU program's loop launches, and how many turns it has.
+
+    Args:
+      text: the program's optimised HLO.
+      rows: as for `kernels`.
+    """
+    module = computations(text)
+    body, turns = loop(module)
+    return kernels(module, body, rows), turns
 
 
 def collectives(module: dict[str, list[Instruction]], body: str) -> list[Collective]:

@@ -9,6 +9,8 @@ is the share by the products that the step's program really has, those of transf
 them. The breakdown takes the step apart: forward alone, with gradients, with the optimizer, and with
 augmentation. It is taken apart by layer, too: each alone, forward, and forward with those of its gradients
 that the step computes, from images of its own that wait in memory.
+On a GPU there are two more: its memory's bandwidth, measured in turn with the rest, beside the bytes that an
+update moves, and how many kernels it launches, both by the text of the compiled program (`hlo`).
 
     python -m benchmarks.limit [--rounds 10] [--presets fast standard]
 """
@@ -17,8 +19,9 @@ import dataclasses
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +30,7 @@ import tyro
 from flax import nnx
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from benchmarks import protocol
+from benchmarks import hlo, protocol
 from jaxdigits import dataset, device
 from jaxdigits.compiling import portion_of
 from jaxdigits.config import PRESETS, Preset, TrainConfig
@@ -104,12 +107,19 @@ def _products(program: Any) -> int:
     return total
 
 
-def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], None]], int]:
-    """The step and its parts, each as a function that does `updates` of them and waits.
+class Parts(NamedTuple):
+    """A step, taken apart."""
 
-    Returns:
-      The functions, and how many operations the products of the step's program take.
-    """
+    timed: dict[str, Callable[[], None]]
+    """The step and its parts, each as a function that does so many of them and waits."""
+    executed: int
+    """How many operations the products of the step's program take."""
+    kernels: list[hlo.Kernel]
+    """What a GPU launches for a step; empty on a CPU."""
+
+
+def parts(config: TrainConfig, updates: int) -> Parts:
+    """The step and its parts, `updates` of them at once."""
     platform = jax.local_devices()[0].platform
     form, dtype = fastest(platform, config.channels, config.dtype)
     network = build(
@@ -127,10 +137,13 @@ def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], Non
     data = Data(images, labels, jnp.asarray(epoch_order(0, 0, n, batch)), jax.random.key(1))
     still = dataclasses.replace(config, max_shift=0.0, max_scale=0.0, max_shear=0.0)
 
+    def executor(update: Callable[[TrainState, Data], TrainState], state: TrainState) -> Executor:
+        return Executor.of(update, state, data, any_count=platform == "cpu")
+
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
         state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
-        drive = Executor.of(update, state, data, any_count=True)
-        holder = [drive(state, data, 1)]
+        drive = executor(update, state)
+        holder = [drive(state, data, updates)]
 
         def go() -> None:
             holder[0] = jax.block_until_ready(drive(holder[0], data, updates))
@@ -161,12 +174,16 @@ def parts(config: TrainConfig, updates: int) -> tuple[dict[str, Callable[[], Non
 
     step = make_update(network, optimizer, config, 10_000, portion)
     state = init_state(network.init(0), optimizer)
-    return {
+    kernels = []
+    if platform != "cpu":
+        kernels, _ = hlo.launched(executor(step, state).compile(updates).as_text() or "", n)
+    timed = {
         "forward": looped(forward),
         "forward and gradients": looped(gradient),
         "without augmentation": looped(make_update(network, optimizer, still, 10_000, portion)),
         "whole step": looped(step),
-    }, executed(step, state, data)
+    }
+    return Parts(timed, executed(step, state, data), kernels)
 
 
 def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
@@ -240,6 +257,35 @@ def product(dtype: str, side: int = 2048) -> Callable[[], None]:
     return go
 
 
+def copying(mebibytes: int = 1024) -> Callable[[], None]:
+    """Reads so much of the device's memory, and writes as much."""
+    values = jnp.zeros((mebibytes, 2**18), np.float32)
+    copy = jax.jit(lambda values: values + 1)
+    copy(values).block_until_ready()
+
+    def go() -> None:
+        copy(values).block_until_ready()
+
+    return go
+
+
+def on_gpu(kernels: list[hlo.Kernel], step: list[float], copies: list[float]) -> dict[str, Any]:
+    """What a GPU's step launches and moves, beside its memory's bandwidth.
+
+    Args:
+      kernels: of a step.
+      step: its seconds.
+      copies: those of `copying` a gibibyte.
+    """
+    moved, bandwidth = sum(each.bytes for each in kernels), [2 * 2**30 / seconds for seconds in copies]
+    return {
+        "kernels": dict(Counter(each.kind for each in kernels)),
+        "bytes_per_update": moved,
+        "bandwidth": protocol.mean(bandwidth),
+        "share_of_bandwidth": protocol.ratio([moved / seconds for seconds in step], bandwidth),
+    }
+
+
 def timed(function: Callable[[], None]) -> float:
     """Seconds of one call."""
     started = time.perf_counter()
@@ -257,13 +303,14 @@ def main(arguments: Arguments) -> None:
         config = PRESETS[preset]
         _, dtype = fastest(platform, config.channels, config.dtype)
         products = {name: product(name) for name in dict.fromkeys(("float32", dtype))}
-        contestants, operations_executed = parts(config, arguments.updates)
+        contestants, operations_executed, kernels = parts(config, arguments.updates)
+        others = products if platform == "cpu" else products | {"copy": copying()}
         single = layers(config)
-        seconds: dict[str, list[float]] = {name: [] for name in (*products, *contestants)}
+        seconds: dict[str, list[float]] = {name: [] for name in (*others, *contestants)}
         by_layer: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in single}
         for _ in range(arguments.rounds):
-            for name, multiply in products.items():
-                seconds[name].append(timed(multiply))
+            for name, other in others.items():
+                seconds[name].append(timed(other))
             for name, contestant in contestants.items():
                 seconds[name].append(timed(contestant) / arguments.updates)
             for name, ways in single.items():
@@ -291,6 +338,8 @@ def main(arguments: Arguments) -> None:
                 for name in by_layer
             },
         }
+        if platform != "cpu":
+            summary[preset] |= on_gpu(kernels, seconds["whole step"], seconds["copy"])
         print(
             f"{preset}: {protocol.mean(step)['mean']:.0f} GFLOP/s in {dtype}, where a float32 product has "
             f"{protocol.mean(rates['float32'])['mean']:.0f}: {summary[preset]['share']:.0%} "

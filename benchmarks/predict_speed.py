@@ -7,7 +7,7 @@ network in batches, beside the same network in PyTorch and in Keras, each with t
 here; the memory that it takes. In batches all look at an image once, this library as well, whose model may
 otherwise average over several views of it. Pictures of any kind are prepared by this library alone: the peers
 start from arrays in the network's form. A peer that is not installed is left out, aloud.
-`pip install .[bench]` brings PyTorch and Keras; TensorFlow is to be added.
+`pip install .[bench]` brings PyTorch, Keras and TensorFlow.
 
     python -m benchmarks.predict_speed [--rounds 5] [--model RUN] [--peers pytorch ...]
 """

@@ -31,6 +31,7 @@ from benchmarks.speed_tables import (
     scaling,
     time_to_accuracy,
 )
+from benchmarks.targets import targets
 from jaxdigits.storage import atomic_write
 
 README = Path(__file__).with_name("README.md")
@@ -50,6 +51,7 @@ def hardware() -> str:
 
 SECTIONS = (
     hardware,
+    targets,
     limit,
     one_minute,
     time_to_accuracy,

@@ -24,7 +24,26 @@ def limit() -> str:
             )
     head = ["", "preset", "images", "GFLOP/s", "share", "executed", "products in", "share there", "step, ms"]
     head += ["forward", "gradients", "optimizer", "augmentation"]
-    return table(head, rows) + "\n\n" + _layers()
+    return "\n\n".join([table(head, rows), *_on_gpus(), _layers()])
+
+
+def _on_gpus() -> list[str]:
+    """Of GPUs, what a step launches and moves."""
+    rows = [
+        [
+            where(result),
+            f"`{preset}`",
+            str(sum(summary["kernels"].values())),
+            f"{summary['bytes_per_update'] / 1e6:.0f}",
+            f"{summary['bandwidth']['mean'] / 1e9:.0f}",
+            f"{summary['share_of_bandwidth']:.0%}",
+        ]
+        for result in results("limit")
+        for preset, summary in result["summary"].items()
+        if "kernels" in summary
+    ]
+    head = ["", "preset", "kernels an update", "MB an update", "memory, GB/s", "share"]
+    return [table(head, rows)] if rows else []
 
 
 def _layers() -> str:
@@ -34,7 +53,7 @@ def _layers() -> str:
         for preset, summary in result["summary"].items():
             for name, (forward, both) in summary.get("layer_milliseconds", {}).items():
                 million = summary["layers"][name] * summary["batch_size"] / 1e6
-                gradients = max(0.0, both["mean"] - forward["mean"])
+                gradients = both["mean"] - forward["mean"]
                 rows.append(
                     [
                         where(result),
@@ -51,10 +70,13 @@ def _layers() -> str:
 
 
 def steps(summary: dict[str, Any]) -> list[float]:
-    """Milliseconds of forward, gradients, optimizer and augmentation: differences of nested parts."""
+    """Milliseconds of forward, gradients, optimizer and augmentation: differences of nested parts.
+
+    They add up to the step; one that is next to nothing may come out below zero.
+    """
     parts = ("forward", "forward and gradients", "without augmentation", "whole step")
     times = [0.0, *(summary["milliseconds"][part]["mean"] for part in parts)]
-    return [max(0.0, late - early) for early, late in itertools.pairwise(times)]
+    return [late - early for early, late in itertools.pairwise(times)]
 
 
 def one_minute() -> str:
@@ -68,33 +90,42 @@ def one_minute() -> str:
                     summary = result["summary"][caches]
                     seconds = summary["seconds"]
                     rest = seconds["total"]["mean"] - seconds["train"]["mean"] - seconds["evaluate"]["mean"]
+                    runs = [run for run in result["runs"] if run["caches"] == caches]
+                    epochs, updates = runs[0]["epochs"], runs[0]["steps"]
                     rows.append(
                         [
                             where(result),
                             f"`{preset}`" + (f", {devices} simulated devices" if devices > 1 else ""),
+                            f"{epochs:g} x {updates / epochs:.0f}",
                             caches,
                             number(summary["test_accuracy"], ".2f", 100),
                             number(seconds["train"], ".1f"),
                             number(seconds["total"], ".1f"),
                             f"{rest:.1f}",
-                            f"{summary['peak_memory_mib']['mean']:.0f}",
+                            f"{max(run['peak_memory_mib'] for run in runs):.0f}",
                         ]
                     )
-    return table(["", "preset", "caches", "test accuracy, %", "train, s", "total, s", "rest, s", "MiB"], rows)
+    head = ["", "preset", "epochs x updates", "caches", "test accuracy, %", "train, s", "total, s", "rest, s"]
+    return table([*head, "MiB, at most"], rows)
 
 
 def time_to_accuracy() -> str:
     """The contestants side by side: whole trainings, and who reached which accuracy when."""
     rows, reached = [], []
     for result in results("time_to_accuracy-*"):
+        last = {}
+        for run in result["runs"]:
+            last.setdefault(run["contestant"], []).append(run["test_accuracy"][-1])
         until = result["summary"].get("until")
         stopped = "" if until is None else f", until {until:.2%}"
         for name, summary in result["summary"]["contestants"].items():
             ratio = summary["ratio_of_training"]
+            settings = next(run for run in result["runs"] if run["contestant"] == name).get("settings", {})
             rows.append(
                 [
                     where(result),
                     name + ("" if name.startswith("jaxdigits") else stopped),
+                    settings.get("precision", "float32" if settings else "").removesuffix(" autocast"),
                     number(summary["test_accuracy"], ".2f", 100),
                     number(summary["train_seconds"]),
                     number(summary["wall_seconds"], ".1f"),
@@ -103,16 +134,20 @@ def time_to_accuracy() -> str:
             )
         for accuracy, found in result["summary"]["accuracies"].items():
             for name, peer in found["peers"].items():
-                line = [where(result), accuracy, found["ours"], name, f"{peer['reached']} of {peer['of']}"]
+                mine = [value >= float(accuracy.rstrip("%")) / 100 for value in last[found["ours"]]]
+                line = [where(result), accuracy, found["ours"], f"{sum(mine)} of {len(mine)}"]
+                line += [name, f"{peer['reached']} of {peer['of']}"]
                 if peer["reached"]:
                     line += [number(peer["train_seconds"], ".1f")]
                     line += [f"{peer['ratio_of_training']:.1f}", f"{peer['ratio_of_process']:.1f}"]
                 else:
                     line += ["", "", ""]
                 reached.append(line)
-    head = ["", "", "test accuracy, %", "training, s", "process, s", "training, ratio to `fast`"]
+    head = ["", "", "products in", "test accuracy, %", "training, s", "process, s"]
+    head += ["training, ratio to `fast`"]
     whole = table(head, rows)
-    head = ["", "to", "ours", "peer", "reached by", "training, s", "ratio of training", "ratio of process"]
+    head = ["", "to", "ours", "reached by", "peer", "reached by", "training, s", "ratio of training"]
+    head += ["ratio of process"]
     return f"{whole}\n\n{table(head, reached)}"
 
 

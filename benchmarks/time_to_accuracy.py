@@ -6,7 +6,7 @@ arrays. A peer reaches an accuracy with the first epoch that ends at or above it
 each under a schedule of its own length: `sprint`, which is `fast` with a smaller network and 150 updates,
 `fast`, and `standard`. They draw no figures, as the peers draw none, and find their programs compiled by an
 earlier run. Ratios are medians over neighbouring runs. A peer that is not installed is left out, aloud.
-`pip install .[bench]` brings PyTorch and Keras. What is measured is saved after each seed; `--add` goes on
+`pip install .[bench]` brings what they need. What is measured is saved after each seed; `--add` goes on
 behind the seeds that the result file has, on another day if need be.
 
     python -m benchmarks.time_to_accuracy [--seeds 30]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import limit, predict_speed, protocol, time_to_accuracy
+from benchmarks import limit, predict_speed, protocol, speed_tables, targets, time_to_accuracy
 from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
 from jaxdigits.config import resolve
@@ -193,3 +194,54 @@ def test_a_damaged_result_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_
 )
 def test_a_processor_in_words_may_name_a_file(processor: str, words: str):
     assert protocol.in_words(processor) == words
+
+
+def minute(updates: int, accuracy: float, total: float) -> dict[str, Any]:
+    """A result file of `one_minute`, of a training of 16 epochs with so many updates each."""
+    seconds = {
+        name: {"mean": value} for name, value in (("total", total), ("train", 30.0), ("evaluate", 1.0))
+    }
+    run = {"caches": "warm", "epochs": 16.0, "steps": 16 * updates, "peak_memory_mib": 500.0}
+    return {
+        "environment": {"processor": "A CPU", "versions": {"python": "3.13.0", "jax": "1"}, "date": "2099"},
+        "summary": {"warm": {"test_accuracy": {"mean": accuracy}, "seconds": seconds}},
+        "runs": [run, run | {"peak_memory_mib": 1100.0}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (minute(450, 0.9966, 32.5), ["99.66", "32.5", "1.5", "**1100, missed**"]),
+        (minute(450, 0.9964, 60.0), ["**99.64, missed**", "**60.0, missed**", "**29.0, missed**"]),
+        (minute(599, 0.9966, 32.5), ["99.66°", "32.5°", "1.5°", "**1100°, missed**"]),
+    ],
+)
+def test_goals_are_met_or_missed_and_older_presets_marked(
+    result: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(targets, "results", lambda name: [result] if name == targets.MINUTE else [])
+    lines = targets.targets().splitlines()
+    assert lines[0] == "|  | A CPU, Python 3.13.0 |"
+    cells = [cell for line in lines[2:] if (cell := line.split(" | ")[-1].removesuffix(" |"))]
+    assert cells[: len(told)] == told
+
+
+def test_on_the_oldest_python_less_is_asked(monkeypatch: pytest.MonkeyPatch):
+    result = minute(450, 0.9962, 32.5)
+    result["environment"]["versions"]["python"] = "3.11.7"
+    monkeypatch.setattr(targets, "results", lambda name: [result] if name == targets.MINUTE else [])
+    assert "| 99.62 |" in targets.targets()
+
+
+def test_the_parts_of_a_step_add_up_to_it():
+    parts = {"forward": 2.0, "forward and gradients": 5.0, "without augmentation": 4.5, "whole step": 6.0}
+    taken = speed_tables.steps({"milliseconds": {name: {"mean": value} for name, value in parts.items()}})
+    assert taken == [2.0, 3.0, -0.5, 1.5]
+
+
+def test_a_run_is_recorded_with_its_time():
+    output, measured = protocol.run(["-c", "print(1)"])
+    assert output == "1\n"
+    assert datetime.fromisoformat(measured["at"]).tzinfo is not None
+    assert measured["wall_seconds"] > 0

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu_compile, hlo, scaling_model
+from benchmarks import gpu_compile, hlo, limit, scaling_model
 from benchmarks.hlo import Kernel
 
 # The shapes of an update as XLA writes them for a GPU, cut down to one of each kind.
@@ -60,10 +60,9 @@ backend_config={"known_trip_count":{"n":"938"},"known_init_step":{"init":"0","st
 
 @pytest.fixture
 def launched() -> dict[str, Kernel]:
-    module = hlo.computations(MODULE)
-    body, trips = hlo.loop(module)
-    assert (body, trips) == ("body", 938)
-    return {kernel.name: kernel for kernel in hlo.kernels(module, body, rows=60_000)}
+    found, turns = hlo.launched(MODULE, rows=60_000)
+    assert turns == 938
+    return {kernel.name: kernel for kernel in found}
 
 
 def test_only_what_is_launched_counts(launched: dict[str, Kernel]):
@@ -189,6 +188,20 @@ gpu_device_info {
 def test_a_step_is_the_sum_of_its_kernels():
     launched = [Kernel("memory", "fusion", 1000, 0), Kernel("arithmetic", "cudnn", 10, 10_000)]
     assert gpu_compile.step_seconds(launched, bandwidth=1e3, rate=1e3, launch=0.5) == pytest.approx(12)
+
+
+def test_a_step_that_does_nothing_but_copy_has_the_memorys_bandwidth():
+    kernel = Kernel("copied", "copy", 2 * 2**30, 0)
+    found = limit.on_gpu([kernel, kernel], step=[4.0, 4.0], copies=[2.0, 2.0])
+    assert found["kernels"] == {"copy": 2}
+    assert found["bandwidth"]["mean"] == 2**30
+    assert found["share_of_bandwidth"] == 1.0
+
+
+def test_a_copy_is_made_anew_each_time():
+    copy = limit.copying(mebibytes=1)
+    copy()
+    copy()
 
 
 def test_a_description_is_found_in_the_library(tmp_path):

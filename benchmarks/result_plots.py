@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks import handwriting_report
 from benchmarks.protocol import RESULTS, in_words
 from benchmarks.speed_tables import steps
@@ -9,14 +11,14 @@ from benchmarks.tables import results
 from jaxdigits.storage import atomic_write
 
 
-def _canvas(width: float, height: float) -> Any:
-    """An empty figure, in inches, and its axes."""
+def _canvas(width: float, height: float, columns: int = 1) -> Any:
+    """An empty figure, in inches, and its axes; several, side by side, share theirs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, columns, sharex=True, sharey=True)
 
 
 def _save(figure: Any, name: str) -> None:
@@ -30,8 +32,10 @@ _COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 
 def plot_accuracy() -> None:
     """Error against seconds of training, a point a run or, of peers with several epochs, a line."""
-    figure, axes = _canvas(8.5, 5.4)
     measured = results("time_to_accuracy-*")
+    machines = sorted({in_words(result["environment"]["processor"]) for result in measured})
+    figure, panels = _canvas(12, 5.2, len(machines))
+    by_machine = dict(zip(machines, np.atleast_1d(panels), strict=True))
     names = {name for result in measured for name in result["summary"]["contestants"]}
     ours_first = sorted(names, key=lambda name: (not name.startswith("jaxdigits"), name))
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(ours_first)}
@@ -39,26 +43,27 @@ def plot_accuracy() -> None:
     for result in measured:
         python = result["environment"]["versions"]["python"].rpartition(".")[0]
         marker = versions.setdefault(python, "os^"[len(versions) % 3])
+        axes = by_machine[in_words(result["environment"]["processor"])]
         for run in result["runs"]:
             errors = [100 * (1 - accuracy) for accuracy in run["test_accuracy"]]
             axes.plot(run["train_seconds"], errors, marker=marker, color=colours[run["contestant"]],
-                      alpha=0.6, markersize=5, linewidth=1)  # fmt: skip
+                      alpha=0.6, markersize=4, linewidth=1)  # fmt: skip
+    for machine, axes in by_machine.items():
+        axes.axhline(1.85, color="grey", linewidth=1, linestyle="--")
+        axes.set(title=machine, xlabel="seconds of training on two CPU cores", xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+        axes.set_yticks([0.5, 1, 2, 4])
+        axes.grid(alpha=0.3, which="both")
+    first = by_machine[machines[0]]
+    first.set_ylabel("test error, %")
     for name, colour in colours.items():
-        axes.plot([], [], color=colour, linewidth=4, label=name)
+        first.plot([], [], color=colour, linewidth=4, label=name)
     for python, marker in versions.items():
-        axes.plot([], [], color="grey", marker=marker, linestyle="", label=f"Python {python}")
-    axes.axhline(1.85, color="grey", linewidth=1, linestyle="--")
-    axes.annotate("98.15% right: the Keras CNN's claim, after about a minute on a GPU", (0.02, 1.9),
-                  color="grey", xycoords=("axes fraction", "data"), fontsize=9)  # fmt: skip
-    axes.set(
-        xlabel="seconds of training on two CPU cores", ylabel="test error, %", xscale="log", yscale="log"
-    )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    axes.set_yticks([0.5, 1, 2, 4])
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+        first.plot([], [], color="grey", marker=marker, linestyle="", label=f"Python {python}")
+    first.plot([], [], color="grey", linestyle="--", label="98.15%, the Keras CNN's claim")
+    figure.legend(frameon=False, fontsize=9, ncols=5, loc="outside upper center")
     _save(figure, "time_to_accuracy.png")
 
 
@@ -71,10 +76,11 @@ def plot_limit() -> None:
     for result in results("limit"):
         for preset, summary in result["summary"].items():
             python = result["environment"]["versions"]["python"].rpartition(".")[0]
-            labels.append(f"{preset}, Python {python}\n{in_words(result['environment']['processor'])}")
+            machine = in_words(result["environment"]["processor"])
+            labels.append(f"{preset}, {summary['batch_size']} images\n{machine}, Python {python}")
             left, place = 0.0, len(labels) - 1
             for colour, name, value in zip(_COLOURS[:1] + _COLOURS[2:], names, steps(summary), strict=False):
-                axes.barh(place, value, left=left, color=colour, label=name if place == 0 else None)
+                axes.barh(place, max(0.0, value), left=left, color=colour, label=name if place == 0 else None)
                 left += value
             ideal = summary["share"] * summary["milliseconds"]["whole step"]["mean"]
             axes.plot([ideal, ideal], [place - 0.42, place + 0.42], color="black", linewidth=2,
@@ -83,7 +89,7 @@ def plot_limit() -> None:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds an update")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    figure.legend(frameon=False, fontsize=9, ncols=5, loc="outside upper center")
     _save(figure, "limit.png")
 
 

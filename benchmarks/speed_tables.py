@@ -1,6 +1,8 @@
 """The tables of how fast all is: trainings, steps, predictions, many devices."""
 
 import itertools
+import math
+import statistics
 from typing import Any
 
 from benchmarks.tables import number, results, table, where
@@ -152,22 +154,36 @@ def time_to_accuracy() -> str:
 
 
 def ablation() -> str:
-    """The ladders: a rung a line."""
+    """The ladders: a rung a line, with what it gains over the rung before, seed by seed."""
     rows = []
     for preset in ("fast", "standard"):
         for result in results(f"ablation-{preset}"):
+            before: dict[int, float] = {}
             for name, rung in result["summary"]["rungs"].items():
+                here = {
+                    run["seed"]: run["validation_accuracy"] for run in result["runs"] if run["rung"] == name
+                }
+                gains = [100 * (here[seed] - before[seed]) for seed in here if seed in before]
+                before = here
                 rows.append(
                     [
                         f"`{preset}`, {where(result)}",
                         name,
                         number(rung["validation_accuracy"], ".2f", 100),
+                        _gain(gains),
                         number(rung["validation_loss"], ".4f"),
                         number(rung["train_seconds"]),
                     ]
                 )
-    head = ["", "rung", "validation accuracy, %", "validation loss, nats", "training, s"]
+    head = ["", "rung", "validation accuracy, %", "gain, points", "validation loss, nats", "training, s"]
     return table(head, rows)
+
+
+def _gain(gains: list[float]) -> str:
+    """The mean of some gains, and its standard error."""
+    if len(gains) < 2:
+        return ""
+    return f"{statistics.fmean(gains):+.2f} ± {statistics.stdev(gains) / math.sqrt(len(gains)):.2f}"
 
 
 def ablation_robust() -> str:

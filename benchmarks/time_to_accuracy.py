@@ -32,8 +32,8 @@ from benchmarks import protocol
 from benchmarks.one_minute import train
 
 ACCURACIES = (0.9815, 0.99, 0.995)  # the Keras CNN's claim; and what each next step is worth naming
-# Of 10,000 images held out, sprint's 130 updates at this rate read 98.09%, as 150 at fast's do; 110 at 0.016 read
-# 97.92% (means of 8 seeds, deviations 0.1 to 0.2). Of the test images, as a rule, 0.3 points more are read.
+# Of 10,000 images held out, sprint's 130 updates at this rate read 98.09%, as 150 at that of fast do; 110 at
+# 0.016 read 97.92% (8 seeds each, deviations 0.1 to 0.2). Of the test images 0.3 points more are read.
 _SPRINT = "--channels 8 32 --hidden 96 --learning-rate 0.012 --max-updates 130"
 OURS: dict[str, tuple[str, ...]] = {  # name: the preset, and further flags of `train.py`
     "sprint": ("fast", *_SPRINT.split()),

@@ -170,7 +170,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     from jaxdigits.executor import Executor
     from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
-    from jaxdigits.step import Data, init_state, make_update
+    from jaxdigits.step import Data, init_state, make_update, order_shape
 
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
@@ -188,8 +188,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     key = jax.eval_shape(lambda: jax.random.key(0))
     images: Any = jax.ShapeDtypeStruct((n, 28, 28, 1), jnp.uint8)
     labels: Any = jax.ShapeDtypeStruct((n,), jnp.int32)
-    width = math.ceil(config.batch_size / gpus) * gpus
-    order = jax.ShapeDtypeStruct((math.ceil(n / config.batch_size), width), jnp.int32)
+    order = jax.ShapeDtypeStruct(order_shape(n, config.batch_size, gpus), jnp.int32)
     state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
     mesh = meshes.make_mesh(topology.devices)
     everywhere = meshes.replicated(mesh)

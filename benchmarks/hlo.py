@@ -122,9 +122,6 @@ def kernels(module: dict[str, list[Instruction]], body: str, rows: int) -> list[
     return list(_kernels(module, body, rows))
 
 
-_COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
-
-
 def launched(text: str, rows: int) -> tuple[list[Kernel], int]:
     """The kernels that a turn of a GPU program's loop launches, and how many turns it has.
 
@@ -135,6 +132,9 @@ def launched(text: str, rows: int) -> tuple[list[Kernel], int]:
     module = computations(text)
     body, turns = loop(module)
     return kernels(module, body, rows), turns
+
+
+_COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?")
 
 
 def collectives(module: dict[str, list[Instruction]], body: str) -> list[Collective]:

@@ -172,14 +172,12 @@ def main(arguments: Arguments) -> None:
                     continue
                 runs.append(result | {"turn": turn} | measured)
                 _tell(runs[-1])
-    summary: dict[str, Any] = summarise(runs) | {"left_out": sorted(left_out)}
-    for target in summary["targets"]:
-        print(f"{target['name']}: {target['value']:.2f}, {'met' if target['met'] else 'NOT met'}")
+    summary = summarise(runs) | {"left_out": sorted(left_out)}
     print(protocol.save("predict_speed", runs, arguments.rounds, summary))
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """From the runs to means, and to what is met of the targets."""
+    """From the runs to means; whether they are good enough, `targets` knows."""
     names = list(dict.fromkeys(run["contestant"] for run in runs if run["contestant"] != "predict.py"))
     by_name = {name: [run for run in runs if run["contestant"] == name] for name in names}
     mine = [statistics.median(run["batch_seconds"]) for run in by_name[OURS]]
@@ -208,7 +206,6 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "network": first["network"],
         "contestants": contestants,
         "process": whole,
-        "targets": targets(contestants, whole),
     }
 
 
@@ -217,36 +214,6 @@ def latency(runs: list[dict[str, Any]], kind: str) -> dict[str, float]:
     seconds = np.concatenate([run[kind] for run in runs])
     median, late = np.percentile(seconds, [50, 95]) * 1e3
     return {"median": float(median), "p95": float(late), "n": len(seconds)}
-
-
-def targets(contestants: dict[str, Any], whole: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was set as a goal, what was measured, and whether it is met."""
-    memory = max(figures["peak_memory_mib"]["mean"] for figures in whole.values())
-    below = [
-        *(
-            (f"{words} in a running process, median, ms", contestants[OURS][kind]["median"], 2.0)
-            for kind, words in (
-                ("small_file_seconds", "a 28x28 picture's file"),
-                ("array_seconds", "a 28x28 array, to be brought into MNIST's form,"),
-                ("photograph_seconds", "a photograph's file"),
-            )
-        ),
-        ("predict.py, programs compiled before, s", whole["warm"]["wall_seconds"]["mean"], 2.5),
-        ("predict.py, nothing compiled before, s", whole["cold"]["wall_seconds"]["mean"], 2.5),
-        ("peak memory of predict.py, MiB", memory, 500.0),
-    ]
-    above = [
-        (f"seconds an image in batches, {name} to ours", figures["ratio_of_seconds"], 1.0)
-        for name, figures in contestants.items()
-        if name != OURS
-    ]
-    return [
-        {"name": f"{name}: below {limit:g}", "value": value, "met": value < limit}
-        for name, value, limit in below
-    ] + [
-        {"name": f"{name}: above {limit:g}", "value": value, "met": value > limit}
-        for name, value, limit in above
-    ]
 
 
 def _tell(run: dict[str, Any]) -> None:

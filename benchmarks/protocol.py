@@ -6,6 +6,7 @@ machine hits all alike; and ratios are medians over pairs of neighbouring runs. 
 runs themselves, and where and when they were made.
 """
 
+import functools
 import json
 import os
 import platform
@@ -75,10 +76,14 @@ def _model() -> str:
     return ", ".join(f"{name} {fields[name]}" for name in known if name in fields)
 
 
+@functools.cache
 def accelerators() -> list[str]:
-    """The names of NVIDIA's GPUs here, as their driver tells them."""
-    told = [path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    return [line.partition(":")[2].strip() for text in told for line in text.splitlines() if "Model:" in line]
+    """The names of the devices that JAX takes, if they are no CPU: a process of its own is asked."""
+    code = "import jax; [print(d.device_kind) for d in jax.devices() if d.platform != 'cpu']"
+    settings = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    command = [sys.executable, "-c", code]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)  # noqa: S603
+    return asked.stdout.splitlines()
 
 
 def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, Any]]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import handwriting_report
-from benchmarks.protocol import RESULTS, in_words
+from benchmarks.protocol import RESULTS
 from benchmarks.speed_tables import steps
-from benchmarks.tables import results
+from benchmarks.tables import machine, results
 from jaxdigits.storage import atomic_write
 
 
@@ -33,7 +33,7 @@ _COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 def plot_accuracy() -> None:
     """Error against seconds of training, a point a run or, of peers with several epochs, a line."""
     measured = results("time_to_accuracy-*")
-    machines = sorted({in_words(result["environment"]["processor"]) for result in measured})
+    machines = sorted({machine(result) for result in measured})
     figure, panels = _canvas(12, 5.2, len(machines))
     by_machine = dict(zip(machines, np.atleast_1d(panels), strict=True))
     names = {name for result in measured for name in result["summary"]["contestants"]}
@@ -43,14 +43,14 @@ def plot_accuracy() -> None:
     for result in measured:
         python = result["environment"]["versions"]["python"].rpartition(".")[0]
         marker = versions.setdefault(python, "os^"[len(versions) % 3])
-        axes = by_machine[in_words(result["environment"]["processor"])]
+        axes = by_machine[machine(result)]
         for run in result["runs"]:
             errors = [100 * (1 - accuracy) for accuracy in run["test_accuracy"]]
             axes.plot(run["train_seconds"], errors, marker=marker, color=colours[run["contestant"]],
                       alpha=0.6, markersize=4, linewidth=1)  # fmt: skip
-    for machine, axes in by_machine.items():
+    for name, axes in by_machine.items():
         axes.axhline(1.85, color="grey", linewidth=1, linestyle="--")
-        axes.set(title=machine, xlabel="seconds of training on two CPU cores", xscale="log", yscale="log")
+        axes.set(title=name, xlabel="seconds of training on two CPU cores", xscale="log", yscale="log")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
@@ -76,8 +76,7 @@ def plot_limit() -> None:
     for result in results("limit"):
         for preset, summary in result["summary"].items():
             python = result["environment"]["versions"]["python"].rpartition(".")[0]
-            machine = in_words(result["environment"]["processor"])
-            labels.append(f"{preset}, {summary['batch_size']} images\n{machine}, Python {python}")
+            labels.append(f"{preset}, {summary['batch_size']} images\n{machine(result)}, Python {python}")
             left, place = 0.0, len(labels) - 1
             for colour, name, value in zip(_COLOURS[:1] + _COLOURS[2:], names, steps(summary), strict=False):
                 axes.barh(place, max(0.0, value), left=left, color=colour, label=name if place == 0 else None)

@@ -127,7 +127,7 @@ def time_to_accuracy() -> str:
                 [
                     where(result),
                     name + ("" if name.startswith("jaxdigits") else stopped),
-                    settings.get("precision", "float32" if settings else "").removesuffix(" autocast"),
+                    _products_in(settings),
                     number(summary["test_accuracy"], ".2f", 100),
                     number(summary["train_seconds"]),
                     number(summary["wall_seconds"], ".1f"),
@@ -151,6 +151,12 @@ def time_to_accuracy() -> str:
     head = ["", "to", "ours", "reached by", "peer", "reached by", "training, s", "ratio of training"]
     head += ["ratio of process"]
     return f"{whole}\n\n{table(head, reached)}"
+
+
+def _products_in(settings: dict[str, Any]) -> str:
+    """A peer's number format."""
+    words = settings.get("precision", "float32" if settings else "")
+    return words.removeprefix("mixed_").removesuffix(" autocast")
 
 
 def ablation() -> str:
@@ -199,8 +205,8 @@ def ablation_robust() -> str:
 
 
 def predict_speed() -> str:
-    """Prediction: whole processes, single pictures and batches, and what was set as a goal."""
-    rows, goals = [], []
+    """Prediction: whole processes, single pictures and batches."""
+    rows = []
     for result in results("predict_speed"):
         summary = result["summary"]
         for caches, words in (("cold", "nothing compiled before"), ("warm", "compiled before")):
@@ -213,13 +219,9 @@ def predict_speed() -> str:
             rate, memory = number(figures["images_per_second"], ".0f"), figures["peak_memory_mib"]["mean"]
             ratio = f"{figures['ratio_of_seconds']:.2f}"
             rows.append([where(result), name, "", *single, rate, ratio, f"{memory:.0f}"])
-        for goal in summary["targets"]:
-            met = "met" if goal["met"] else "**not met**"
-            goals.append([where(result), goal["name"], f"{goal['value']:.2f}", met])
     single = ["photograph's file, ms", "28x28 file, ms", "28x28 array, ms", "network alone, ms"]
     head = ["", "", "process, s", *single, "images/s", "seconds, ratio to ours", "MiB"]
-    figures = table(head, rows)
-    return f"{figures}\n\n{table(['', 'goal', 'measured', ''], goals)}"
+    return table(head, rows)
 
 
 def latency(value: dict[str, float]) -> str:

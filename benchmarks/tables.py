@@ -26,8 +26,13 @@ def number(value: dict[str, float], form: str = ".2f", factor: float = 1) -> str
     return f"{value['mean'] * factor:{form}} ± {value['sd'] * factor:{form}} (n={value['n']:.0f})"
 
 
-def where(result: dict[str, Any]) -> str:
-    """The processor, the Python and the JAX of a result."""
+def machine(result: dict[str, Any]) -> str:
+    """What a result was measured on: the GPU, or else the processor."""
     environment = result["environment"]
-    versions = environment["versions"]
-    return f"{in_words(environment['processor'])}, Python {versions['python']}, jax {versions['jax']}"
+    return in_words((environment.get("accelerators") or [environment["processor"]])[0])
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine, the Python and the JAX of a result."""
+    versions = result["environment"]["versions"]
+    return f"{machine(result)}, Python {versions['python']}, jax {versions['jax']}"

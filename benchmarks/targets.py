@@ -7,7 +7,7 @@ of counting, that has been changed since.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks.tables import results, table, where
+from benchmarks.tables import machine, results, table
 from jaxdigits.config import PRESETS
 
 __all__ = ["targets"]
@@ -67,12 +67,8 @@ def _share(preset: str) -> Callable[[dict[str, Any]], float | None]:
 
 
 def _peak(result: dict[str, Any]) -> float:
-    """The most that any run took, of this library."""
-    return max(
-        run["peak_memory_mib"]
-        for run in result["runs"]
-        if run.get("contestant", "jaxdigits").startswith(("jaxdigits", "predict"))
-    )
+    """The most memory that any run took."""
+    return max(run["peak_memory_mib"] for run in result["runs"])
 
 
 def _single(kind: str) -> Callable[[dict[str, Any]], float | None]:
@@ -133,7 +129,7 @@ def targets() -> str:
     found: dict[tuple[int, str], str] = {}
     for number, target in enumerate(TARGETS):
         for result in results(target.benchmark):
-            place = where(result).partition(", jax")[0]
+            place = f"{machine(result)}, Python {result['environment']['versions']['python']}"
             value = target.value(result)
             if value is None:
                 continue

@@ -1,6 +1,5 @@
 """Compiles the programs of a training, side by side, from shapes alone: none waits for another's result."""
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, cast
 
@@ -13,7 +12,7 @@ from jaxdigits.config import TrainConfig
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.network import Network
-from jaxdigits.step import Data, TrainState, init_state, make_update
+from jaxdigits.step import Data, TrainState, init_state, make_update, order_shape
 
 __all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs", "portion_of"]
 
@@ -73,8 +72,7 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
     rate = jax.jit(make_schedule(config, plan.updates))
     state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(begin, network.shapes)))
-    width = math.ceil(config.batch_size / shares) * shares
-    order = jax.ShapeDtypeStruct((plan.updates_per_epoch, width), np.int32)
+    order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
     data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
     update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
     any_count = platform == "cpu" or config.max_seconds is not None

@@ -245,8 +245,8 @@ class _Many:
         histories: list[list[dict[str, Any]]] = [[] for _ in numbers]
         for epoch in range(math.ceil(self.updates / self.per_epoch)):
             count = min(self.per_epoch, self.updates - epoch * self.per_epoch)
-            seeds, batch = (self.members[i].seed for i in filled), self.members[0].batch_size
-            orders = np.stack([epoch_order(seed, epoch, self.n, batch) for seed in seeds])
+            chosen = (self.members[number] for number in filled)
+            orders = np.stack([epoch_order(one.seed, epoch, self.n, one.batch_size) for one in chosen])
             group = self._advancing(count)(group, orders, self.images, self.labels)
             sums = jax.device_get(group.state.sums)  # waits for the devices
             for number, history, *own in zip(

@@ -10,6 +10,7 @@ the largest set that this library knows, EMNIST by class, has 547 MB. How proces
 to `distributed`.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -94,17 +95,14 @@ def shapes_on(sharding: NamedSharding, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-def copies(mesh: Mesh, tree: Any) -> Any:
-    """A whole copy on every device of a tree of NumPy arrays, which each process has whole."""
-    place = replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_callback(leaf.shape, place, lambda index: leaf[index]), tree
-    )
-
-
 def divided(mesh: Mesh, array: np.ndarray, *axes: str | None) -> jax.Array:
     """An array that each process has whole, on the devices as `along` says."""
     return jax.make_array_from_callback(array.shape, along(mesh, *axes), lambda index: array[index])
+
+
+def copies(mesh: Mesh, tree: Any) -> Any:
+    """A whole copy on every device of a tree of NumPy arrays, which each process has whole."""
+    return jax.tree.map(functools.partial(divided, mesh), tree)
 
 
 def resident(mesh: Mesh, array: np.ndarray) -> jax.Array:

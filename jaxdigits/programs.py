@@ -14,7 +14,7 @@ from jaxdigits.device import Device
 from jaxdigits.kept import Kept
 from jaxdigits.network import Params, draw, shapes_of
 from jaxdigits.splits import Splits
-from jaxdigits.step import Data, TrainState, epoch_order, key_data, wrap_key
+from jaxdigits.step import Data, TrainState, epoch_order, key_data, order_shape, wrap_key
 from jaxdigits.whitening import whitened_filters
 
 __all__ = ["Programs"]
@@ -38,7 +38,7 @@ class Programs:
       evaluator: measures parameters.
       initial: the state before the first update.
       shapes: those of a state.
-      training_seconds: how long the first filters took, which are computed from the images, beside all else.
+      training_seconds: how long the first parameters took, some of which are computed from the images.
     """
 
     def __init__(self, config: TrainConfig, device: Device, splits: Splits):
@@ -64,7 +64,7 @@ class Programs:
         jax.block_until_ready((self._data, self.initial))
 
     def _drawn(self, shapes: Params) -> tuple[Params, float]:
-        """The first parameters, and how many seconds they took."""
+        """The first parameters, made beside what else is to be done, and how many seconds they took."""
         began, config = time.perf_counter(), self._config
         random = config.stem == "random"
         stem = None if random else whitened_filters(self._splits.train.images, config.channels[0])
@@ -87,7 +87,7 @@ class Programs:
         machine code when it is first called, and the memory is new.
         """
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        order = np.zeros((self.updates_per_epoch, self._config.batch_size), np.int32)
+        order = np.zeros(order_shape(self._splits.taught, self._config.batch_size), np.int32)
         state = self._compiled.begin(zeros)
         jax.block_until_ready(self.executor(state, self._data._replace(order=order), 1))
 

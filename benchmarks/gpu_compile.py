@@ -175,7 +175,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
-    form, dtype = fastest("gpu", config.channels, config.dtype)
+    form, dtype = fastest(topology.devices[0], config.channels, config.dtype, gpus)
     network = build(
         config.channels,
         config.hidden,

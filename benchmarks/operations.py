@@ -43,13 +43,17 @@ def executed(step: Update, state: TrainState, data: Data) -> int:
 
 
 def _products(program: Any) -> int:
-    """Those in a Jaxpr, however deep they lie."""
+    """Those in a Jaxpr, however deep they lie; of a convolution, of all its taps, on padding too."""
     total = 0
     for equation in program.eqns:
         if equation.primitive.name == "dot_general":
             ((contracted, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval
             sums = math.prod(left.shape[axis] for axis in contracted)
             total += 2 * sums * math.prod(equation.outvars[0].aval.shape)
+        if equation.primitive.name == "conv_general_dilated":
+            kernel, numbers = equation.invars[1].aval, equation.params["dimension_numbers"]
+            taps = math.prod(kernel.shape) // kernel.shape[numbers.rhs_spec[0]]
+            total += 2 * taps * math.prod(equation.outvars[0].aval.shape)
         inner = jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns"))
         times = equation.params.get("length", 1)  # of a scan
         total += times * sum(_products(value) for value in inner if hasattr(value, "eqns"))

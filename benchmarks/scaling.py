@@ -58,7 +58,8 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     mesh = meshes.make_mesh(meshes.choose(processes * each, jax.local_devices()[0]))
     everywhere, n = meshes.replicated(mesh), 4096
     config = resolve("standard", batch_size=batch_size)
-    form, _ = fastest("cpu", config.channels, "float32", devices=2)  # a device by itself takes another one
+    # A device by itself takes another form.
+    form, _ = fastest(jax.devices("cpu")[0], config.channels, "float32", devices=2)
     network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
     optimizer = make_optimizer(config, 1000)
     random = np.random.default_rng(0)

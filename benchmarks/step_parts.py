@@ -30,9 +30,7 @@ from jaxdigits.step import (
     summed,
 )
 
-__all__ = ["LAYER_TURNS", "Parts", "layers", "parts"]
-
-LAYER_TURNS = 20  # of a layer in one timing: some milliseconds, beside which a call is nothing
+__all__ = ["Parts", "layers", "parts"]
 
 
 class Parts(NamedTuple):
@@ -48,8 +46,9 @@ class Parts(NamedTuple):
 
 def parts(config: TrainConfig, updates: int) -> Parts:
     """The step and its parts, `updates` of them at once."""
-    platform = jax.local_devices()[0].platform
-    form, dtype = fastest(platform, config.channels, config.dtype)
+    chosen = jax.local_devices()[0]
+    platform = chosen.platform
+    form, dtype = fastest(chosen, config.channels, config.dtype)
     network = build(
         config.channels,
         config.hidden,
@@ -114,10 +113,10 @@ def parts(config: TrainConfig, updates: int) -> Parts:
     return Parts(timed, executed(step, state, data), kernels)
 
 
-def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """Each layer alone: functions that do `LAYER_TURNS` of it and wait, forward and with its gradients."""
+def layers(config: TrainConfig, turns: int) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """Each layer alone: functions that do so many `turns` of it and wait, forward and with its gradients."""
     batch = config.batch_size
-    form, dtype = fastest(jax.local_devices()[0].platform, config.channels, config.dtype)
+    form, dtype = fastest(jax.local_devices()[0], config.channels, config.dtype)
     fixed = config.stem == "whitened"
     params = draw(shapes_of(config.channels, config.hidden, 10), 0)
     network = CNN(params, form=form, dtype=dtype, fixed_stem=fixed)
@@ -130,11 +129,11 @@ def layers(config: TrainConfig) -> dict[str, tuple[Callable[[], None], Callable[
 
         # The first has no gradient towards its input; where it is kept as it is, nor has the second.
         wanted = () if fixed and not index else (0,) if index <= fixed else (0, 1)
-        found[f"convolution {index + 1}"] = _alone(convolution, network, x, wanted)
+        found[f"convolution {index + 1}"] = _alone(convolution, network, x, wanted, turns)
         x = jax.eval_shape(functools.partial(network.convolve, index), x)
-    found["hidden"] = _alone(lambda module, x: module.hide(x), network, x, (0, 1))
+    found["hidden"] = _alone(lambda module, x: module.hide(x), network, x, (0, 1), turns)
     x = jax.eval_shape(network.hide, x)
-    found["output"] = _alone(lambda module, x: module.output(x), network, x, (0, 1))
+    found["output"] = _alone(lambda module, x: module.output(x), network, x, (0, 1), turns)
     return found
 
 
@@ -143,6 +142,7 @@ def _alone(
     network: CNN,
     like: jax.ShapeDtypeStruct,
     wanted: tuple[int, ...],
+    turns: int,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """A layer's timings; it has gradients towards the arguments `wanted`: 0 the weights, 1 the images."""
     graph, weights = nnx.split(network)
@@ -158,12 +158,12 @@ def _alone(
         return value, [back(backwards)[argument] for argument in wanted]
 
     def repeated(function: Callable[..., Any]) -> Callable[[], None]:
-        def turns(weights: Any, images: jax.Array) -> Any:
+        def loop(weights: Any, images: jax.Array) -> Any:
             first = function(weights, images[0])
-            return jax.lax.fori_loop(1, LAYER_TURNS, lambda i, _: function(weights, images[i % 4]), first)
+            return jax.lax.fori_loop(1, turns, lambda i, _: function(weights, images[i % 4]), first)
 
         options = device.compiler_options(jax.local_devices()[0].platform)
-        program = jax.jit(turns, compiler_options=options)
+        program = jax.jit(loop, compiler_options=options)
         jax.block_until_ready(program(weights, images))
         return lambda: jax.block_until_ready(program(weights, images))
 

@@ -65,7 +65,7 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     fixed = config.stem == "whitened"
     sizes = (config.channels, config.hidden, plan.outputs)
     shares = mesh.shape["data"]
-    form, dtype = fastest(platform, config.channels, config.dtype, shares)
+    form, dtype = fastest(mesh.devices.flat[0], config.channels, config.dtype, shares)
     network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
     optimizer = make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)

@@ -175,7 +175,7 @@ def training_losses(steps: int) -> list[float]:
     from jaxdigits.optimizer import make_optimizer
 
     (_, (images, labels)), config = idx.read_folder("mnist", _PACKAGED, 10), resolve("fast", stem="random")
-    form, dtype = fastest(device.select("auto").platform, config.channels)
+    form, dtype = fastest(device.select("auto"), config.channels)
     network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
     optimizer = make_optimizer(config, steps)
     order = jnp.arange(steps * config.batch_size, dtype=jnp.int32) % len(labels)

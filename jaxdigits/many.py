@@ -162,7 +162,7 @@ class _Many:
         self.way = f"{how}, on {several}"
         fixed = config.stem == "whitened"
         sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
-        form, dtype = fastest(device.platform, config.channels, config.dtype)
+        form, dtype = fastest(device, config.channels, config.dtype)
         self.network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
         self.images, self.labels = self.data.resident(self.mesh)
         stem = (

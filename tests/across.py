@@ -27,7 +27,8 @@ def train(mesh, batch_size, split, test):
     """Weights, sums and test logits after an epoch."""
     config = resolve("robust", channels=(4, 8), hidden=32, batch_size=batch_size)
     n, everywhere = len(split.labels), meshes.replicated(mesh)
-    form, dtype = fastest("cpu", (16, 64, 96), devices=2)  # a device by itself takes such in another form
+    # A device by itself takes such in another form.
+    form, dtype = fastest(jax.devices("cpu")[0], (16, 64, 96), devices=2)
     network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
     updates = -(-n // batch_size)
     optimizer = make_optimizer(config, updates)

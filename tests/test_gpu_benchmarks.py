@@ -6,6 +6,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
@@ -192,14 +193,22 @@ def test_a_step_is_the_sum_of_its_kernels():
 
 def test_a_step_that_does_nothing_but_copy_has_the_memorys_bandwidth():
     kernel = Kernel("copied", "copy", 2 * 2**30, 0)
-    found = limit.on_gpu([kernel, kernel], step=[4.0, 4.0], copies=[2.0, 2.0])
+    found = limit.on_gpu([kernel, kernel], step=[4.0, 4.0], bandwidth=[2.0**30, 2.0**30])
     assert found["kernels"] == {"copy": 2}
     assert found["bandwidth"]["mean"] == 2**30
     assert found["share_of_bandwidth"] == 1.0
 
 
 def test_memory_is_read_and_written_on_any_device():
-    assert limit.timed(limit.copying(mebibytes=1)) > 0
+    assert limit.timed(limit.copying(mebibytes=1, times=3)) > 0
+
+
+def test_each_product_is_of_the_one_before():
+    matrix = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    powers = [np.linalg.matrix_power(matrix, times + 1) for times in (1, 3)]
+    for times, power in zip((1, 3), powers, strict=True):
+        np.testing.assert_allclose(limit.multiplied(jnp.asarray(matrix), times), power, rtol=1e-4, atol=1e-4)
+    assert limit.Sizes(8, 3, layer_turns=1, updates=1).operations == 3 * 2 * 8**3
 
 
 def test_a_description_is_found_in_the_library(tmp_path):

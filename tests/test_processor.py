@@ -1,9 +1,18 @@
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from jaxdigits import model, processor
+
+
+class Described(NamedTuple):
+    """A device that need not be there."""
+
+    platform: str
+    compute_capability: str = ""
+
 
 TOLD = """\
 processor\t: 0
@@ -48,11 +57,25 @@ def test_where_nothing_is_told_there_is_no_unit(told, text):
 @pytest.mark.parametrize("unit", [False, True])
 def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: unit)
-    assert model.fastest("cpu", (16, 64)) == (("columns", "bfloat16") if unit else ("winograd", "float32"))
-    assert model.fastest("cpu", (16, 64), "float32") == ("winograd", "float32")
-    assert model.fastest("cpu", (16, 64), "bfloat16") == ("columns", "bfloat16")
-    assert model.fastest("cpu", (4, 8), "float32") == ("patches", "float32")
+    cpu = Described("cpu")
+    assert model.fastest(cpu, (16, 64)) == (("columns", "bfloat16") if unit else ("winograd", "float32"))
+    assert model.fastest(cpu, (16, 64), "float32") == ("winograd", "float32")
+    assert model.fastest(cpu, (16, 64), "bfloat16") == ("columns", "bfloat16")
+    assert model.fastest(cpu, (4, 8), "float32") == ("patches", "float32")
     for devices in (2, 8):
-        assert model.fastest("cpu", (16, 64), devices=devices) == ("patches", "float32")
-    assert model.fastest("gpu", (16, 64)) == ("direct", "float32")
-    assert model.fastest("gpu", (16, 64), "bfloat16") == ("direct", "bfloat16")
+        assert model.fastest(cpu, (16, 64), devices=devices) == ("patches", "float32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "unit"), [("9.0", True), ("8.0", True), ("10.0", True), ("7.5", False), ("gfx942", False)]
+)
+def test_one_gpu_with_a_unit_for_it_multiplies_in_bfloat16(capability, unit):
+    gpu = Described("gpu", capability)
+    assert model.fastest(gpu, (16, 64)) == (("columns", "bfloat16") if unit else ("patches", "float32"))
+    assert model.fastest(gpu, (16, 64), "float32") == ("patches", "float32")
+    assert model.fastest(gpu, (16, 64), devices=8) == ("patches", "float32")
+    assert model.fastest(gpu, (16, 64), "bfloat16", devices=8) == ("patches", "bfloat16")
+
+
+def test_other_accelerators_are_left_to_their_own_convolutions():
+    assert model.fastest(Described("tpu"), (16, 64)) == ("direct", "float32")

@@ -23,7 +23,8 @@ from jaxdigits.sources import is_batch
 from jaxdigits.training import TrainResult
 
 # Of probabilities. Several pictures are multiplied in bfloat16 where the processor has a unit for it.
-ROUNDING = 1e-5 if fastest("cpu", (32, 64))[1] == "float32" else 0.01
+CPU = jax.devices("cpu")[0]
+ROUNDING = 1e-5 if fastest(CPU, (32, 64))[1] == "float32" else 0.01
 
 
 # Forms.

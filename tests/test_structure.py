@@ -18,9 +18,9 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "processor", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx", "layers", "winograd", "network"},
+    {"rows", "idx", "layers", "winograd", "network", "device"},
     {"columns"},
-    {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "device", "strip"}
+    {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},

@@ -16,7 +16,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmarks.peers import Epoch
-from benchmarks.peers.pytorch_one_epoch import PRECISION, accuracy, autocast, normalised, prepare, synchronise
+from benchmarks.peers.cuda_graphs import examples, rate, recorded
+from benchmarks.peers.pytorch_one_epoch import (
+    GRAPHS,
+    PRECISION,
+    accuracy,
+    autocast,
+    normalised,
+    prepare,
+    synchronise,
+)
 
 torch: Any = importlib.import_module(
     "torch"
@@ -31,8 +40,13 @@ BATCH_SIZE = 64
 # Milliseconds a step on two cores (AMD EPYC with AVX-512 and bfloat16), PyTorch 2.13, short runs on a shared
 # machine: contiguous float32 78, channels-last float32 75, contiguous bfloat16 42, channels-last bfloat16
 # 48 to 52. On an EPYC that has AVX2 alone, PyTorch 2.14: 79, 77, 700, 780. On an Intel Xeon with AMX, PyTorch
-# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66.
-SETTINGS = {"memory_format": "contiguous", "precision": PRECISION, "optimizer": "foreach"}
+# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66. On a GPU: see `cuda_graphs`.
+SETTINGS = {
+    "memory_format": "contiguous",
+    "precision": PRECISION,
+    "optimizer": "foreach",
+    "cuda_graphs": GRAPHS,
+}
 
 
 def train(
@@ -51,9 +65,10 @@ def train(
     test_y = torch.from_numpy(test_labels).long().to(device)
 
     noise = torch.randn_like(x[: 8 * BATCH_SIZE])
-    _Run(seed, device).epoch(noise, y[: len(noise)])  # warms up
+    _Run(seed, noise, y[: len(noise)]).epoch(noise, y[: len(noise)])  # warms up
 
-    run = _Run(seed, device)
+    run = _Run(seed, x, y)
+    synchronise(device)
     seconds = 0.0
     for _ in range(epochs or EPOCHS):
         started = time.perf_counter()
@@ -64,24 +79,33 @@ def train(
 
 
 class _Run:
-    """The network and its optimizer, from the seed."""
+    """The network and its optimizer, from the seed, to be trained on such examples."""
 
-    def __init__(self, seed: int, device: Any):
+    def __init__(self, seed: int, x: Any, y: Any):
         torch.manual_seed(seed)
         layers = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU()]
         layers += [nn.Dropout(0.5), nn.Linear(128, 10)]
-        self.net = nn.Sequential(*layers).to(device)
-        self.optimizer = torch.optim.Adadelta(self.net.parameters(), lr=1.0, foreach=True)
+        self.net = nn.Sequential(*layers).to(x.device)
+        self.optimizer = torch.optim.Adadelta(
+            self.net.parameters(), lr=rate(1.0, x.device), foreach=True, capturable=GRAPHS
+        )
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=1, gamma=0.7)
+        self.net.train()
+        self.step = self._step
+        if GRAPHS:
+            self.step = recorded(self._step, self.net, self.optimizer, examples(x, y, BATCH_SIZE))
+
+    def _step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad()
+        with autocast(x.device):
+            logits = self.net(x)
+        nn.functional.cross_entropy(logits.float(), y).backward()
+        self.optimizer.step()
 
     def epoch(self, x: Any, y: Any) -> None:
         """One pass over the examples in a new order."""
         self.net.train()
         for index in torch.randperm(len(x), device=x.device).split(BATCH_SIZE):
-            self.optimizer.zero_grad()
-            with autocast(x.device):
-                logits = self.net(x[index])
-            nn.functional.cross_entropy(logits.float(), y[index]).backward()
-            self.optimizer.step()
+            self.step(x[index], y[index])
         self.schedule.step()

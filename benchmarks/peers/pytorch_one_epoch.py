@@ -16,13 +16,24 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmarks.peers import Epoch, multiplies_bfloat16
+from benchmarks.peers.cuda_graphs import examples, rate, recorded
 
 torch: Any = importlib.import_module(
     "torch"
 )  # not a dependency of this library, and unknown to its type checks
 nn: Any = torch.nn
 
-__all__ = ["PRECISION", "SETTINGS", "accuracy", "autocast", "normalised", "prepare", "synchronise", "train"]
+__all__ = [
+    "GRAPHS",
+    "PRECISION",
+    "SETTINGS",
+    "accuracy",
+    "autocast",
+    "normalised",
+    "prepare",
+    "synchronise",
+    "train",
+]
 
 EPOCHS = 1
 BATCH_SIZE = 256
@@ -36,7 +47,14 @@ PRECISION = "bfloat16 autocast" if torch.cuda.is_available() or multiplies_bfloa
 # machine: contiguous float32 45, channels-last float32 24 to 39, contiguous bfloat16 36, channels-last
 # bfloat16 14 to 20. torch.compile took half a minute to compile and was not faster. On an EPYC that has AVX2
 # alone, PyTorch 2.14: 60, 29, 350, 370. On an Intel Xeon with AMX, PyTorch 2.14: 28, 24 to 33, 17 to 29, 15.
-SETTINGS = {"memory_format": "channels_last", "precision": PRECISION, "optimizer": "fused"}
+# On a GPU: see `cuda_graphs`.
+GRAPHS = torch.cuda.is_available()
+SETTINGS = {
+    "memory_format": "channels_last",
+    "precision": PRECISION,
+    "optimizer": "fused",
+    "cuda_graphs": GRAPHS,
+}
 
 _LAYOUT = torch.channels_last
 
@@ -57,9 +75,10 @@ def train(
     test_x, test_y = normalised(test_images, device, _LAYOUT), torch.from_numpy(test_labels).long().to(device)
 
     noise = torch.randn_like(x[: 4 * BATCH_SIZE])
-    _Run(seed, epochs, len(x), device).epoch(noise, y[: len(noise)])  # warms up
+    _Run(seed, epochs, noise, y[: len(noise)]).epoch(noise, y[: len(noise)])  # warms up
 
-    run = _Run(seed, epochs, len(x), device)
+    run = _Run(seed, epochs, x, y)
+    synchronise(device)
     seconds = 0.0
     for _ in range(epochs):
         started = time.perf_counter()
@@ -70,28 +89,37 @@ def train(
 
 
 class _Run:
-    """The network and its optimizer, from the seed."""
+    """The network and its optimizer, from the seed, to be trained on such examples."""
 
-    def __init__(self, seed: int, epochs: int, n: int, device: Any):
+    def __init__(self, seed: int, epochs: int, x: Any, y: Any):
         torch.manual_seed(seed)
         layers = [nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU()]
         layers += [nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
         layers += [nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10)]
-        self.net = nn.Sequential(*layers).to(device, memory_format=_LAYOUT)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), PEAK_RATE, betas=(0.7, 0.9), fused=True)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, PEAK_RATE, total_steps=epochs * -(-n // BATCH_SIZE), cycle_momentum=False
+        self.net = nn.Sequential(*layers).to(x.device, memory_format=_LAYOUT)
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), rate(PEAK_RATE, x.device), betas=(0.7, 0.9), fused=True, capturable=GRAPHS
         )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, PEAK_RATE, total_steps=epochs * -(-len(x) // BATCH_SIZE), cycle_momentum=False
+        )
+        self.net.train()
+        self.step = self._step
+        if GRAPHS:
+            self.step = recorded(self._step, self.net, self.optimizer, examples(x, y, BATCH_SIZE))
+
+    def _step(self, x: Any, y: Any) -> None:
+        self.optimizer.zero_grad()
+        with autocast(x.device):
+            logits = self.net(x)
+        nn.functional.cross_entropy(logits.float(), y).backward()
+        self.optimizer.step()
 
     def epoch(self, x: Any, y: Any) -> None:
         """One pass over the examples in their order, as in the recipe."""
         self.net.train()
         for start in range(0, len(x), BATCH_SIZE):
-            self.optimizer.zero_grad()
-            with autocast(x.device):
-                logits = self.net(x[start : start + BATCH_SIZE])
-            nn.functional.cross_entropy(logits.float(), y[start : start + BATCH_SIZE]).backward()
-            self.optimizer.step()
+            self.step(x[start : start + BATCH_SIZE], y[start : start + BATCH_SIZE])
             self.schedule.step()
 
 

@@ -1,5 +1,6 @@
 """Compiles the programs of a training, side by side, from shapes alone: none waits for another's result."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, cast
 
@@ -14,7 +15,16 @@ from jaxdigits.executor import Executor
 from jaxdigits.network import Network
 from jaxdigits.step import Data, TrainState, init_state, make_update, order_shape
 
-__all__ = ["Compiled", "Plan", "batch_of", "compile_evaluator", "compile_programs", "portion_of"]
+__all__ = [
+    "Compiled",
+    "Plan",
+    "any_count",
+    "batch_of",
+    "compile_evaluator",
+    "compile_programs",
+    "counts",
+    "portion_of",
+]
 
 
 class Plan(NamedTuple):
@@ -75,15 +85,33 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
     data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
     update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
-    any_count = platform == "cpu" or config.max_seconds is not None
-    executor = Executor.of(update, state, data, any_count=any_count)
+    one_for_all = any_count(platform, config)
+    executor = Executor.of(update, state, data, any_count=one_for_all)
     with ThreadPoolExecutor(max_workers=3) as pool:
-        advancing = pool.submit(executor.compile, min(plan.updates_per_epoch, plan.updates))
+        advancing = [pool.submit(executor.compile, count or 1) for count in counts(plan, one_for_all)]
         evaluator = pool.submit(compile_evaluator, network, platform, mesh)
         rating = pool.submit(lambda: rate.lower(number).compile())
         beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
-        advancing.result()
+        for each in advancing:
+            each.result()
         return Compiled(beginning.result(), rating.result(), executor, evaluator.result())
+
+
+def any_count(platform: str, config: TrainConfig) -> bool:
+    """Whether one program makes any number of updates: see `executor`."""
+    return platform == "cpu" or config.max_seconds is not None
+
+
+def counts(plan: Plan, one_for_all: bool) -> Sequence[int | None]:
+    """How many updates the calls of an uninterrupted training make; None, where one program makes any number.
+
+    >>> counts(Plan(images=60_000, updates_per_epoch=469, updates=1000, outputs=10), one_for_all=False)
+    [469, 62]
+    """
+    if one_for_all:
+        return [None]
+    epochs, left = divmod(plan.updates, plan.updates_per_epoch)
+    return [plan.updates_per_epoch] * (epochs > 0) + [left] * (left > 0)
 
 
 def portion_of(platform: str, devices: int) -> int | None:

@@ -6,8 +6,8 @@ training on two CPU cores. What is kept here needs none of that. It is found by 
 depend on: the configuration, the shapes, the versions, the source of this library, JAX's settings, the
 processor.
 
-Only programs of one CPU device in one process are kept: with an accelerator none of this was measured. And
-only where JAX's cache is not in use, since XLA does not write out whole what it has read from there.
+Only programs of one device in one process are kept. And only where JAX's cache is not in use, since XLA does
+not write out whole what it has read from there.
 
 A kept program is machine code. Like those of JAX's cache it lies in a folder of this user's, mode 0700: who
 can write there can run code as its reader. Whatever is wrong with an entry, it is not there, and made anew.
@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,7 +30,7 @@ from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 
 from jaxdigits import cache, child, processor
-from jaxdigits.compiling import Compiled, Plan, batch_of
+from jaxdigits.compiling import Compiled, Plan, any_count, batch_of, counts
 from jaxdigits.config import TrainConfig, to_json
 from jaxdigits.device import Device
 from jaxdigits.errors import StorageError
@@ -63,11 +64,15 @@ class Kept:
 
     def __init__(self, config: TrainConfig, plan: Plan, device: Device):
         self._sizes = (config.channels, config.hidden, plan.outputs)
+        self._any_count, self._platform = any_count(device.platform, config), device.platform
+        self._counts = counts(plan, self._any_count)
         about = {
             "config": {name: value for name, value in to_json(config).items() if name not in _APART},
             "plan": plan,
             "device": [device.platform, device.device_kind, child.cores(), _processor()],
-            "versions": _versions(),
+            "backend": device.client.platform_version,
+            "counts": self._counts,
+            "versions": _versions(device.platform),
             "source": _source(),
             "settings": _settings(),
         }
@@ -77,15 +82,20 @@ class Kept:
     def possible(device: Device) -> bool:
         """Whether programs for this device may be kept: for one, JAX has not been told to cache nothing."""
         wanted = jax.config.values["jax_enable_compilation_cache"]
-        return bool(wanted) and device.platform == "cpu" and jax.device_count() == 1
+        return bool(wanted) and device.platform in ("cpu", "gpu") and jax.device_count() == 1
 
-    def load(self, mesh: Mesh) -> Compiled | None:
-        """The programs, ready to run on a mesh of one device; None if they are not there, or are damaged."""
+    def load(self, mesh: Mesh, other: Callable[[int], jax.stages.Compiled]) -> Compiled | None:
+        """The programs, ready to run on a mesh of one device; None if they are not there, or are damaged.
+
+        Args:
+          mesh: the device.
+          other: compiles the loop for another number of updates, as a training needs it that was interrupted.
+        """
         try:
             folder = _folder() / self._name
             files = {name: content.tobytes() for name, content in cache.contents(folder)}
             names = json.loads(files.pop(_NAMES))
-            trees = _trees(*self._sizes, names)
+            trees = _trees(*self._sizes, names, self._counts)
             with ThreadPoolExecutor(max_workers=2) as pool:  # beside the first, which takes half of the time
                 found = {
                     name: pool.submit(
@@ -97,8 +107,12 @@ class Kept:
             os.utime(folder)  # it is in use: others are removed before it
         except Exception:  # a stranger's bytes, read by another library: it raises what it likes
             return None
-        executor = Executor(lambda _: found["advance"], any_count=True)
-        evaluator = Evaluator(found["logits"], batch_of("cpu")[0], mesh)
+
+        def advance(count: int | None) -> jax.stages.Compiled:
+            return found[_loop(count)] if count in self._counts else other(count or 1)
+
+        executor = Executor(advance, any_count=self._any_count)
+        evaluator = Evaluator(found["logits"], batch_of(self._platform)[0], mesh)
         return Compiled(found["begin"], found["rate"], executor, evaluator)
 
     def save(self, programs: Compiled) -> None:
@@ -114,8 +128,8 @@ class Kept:
         each = {
             "begin": programs.begin,
             "rate": programs.rate,
-            "advance": programs.executor.compile(1),
             "logits": programs.evaluator.program,
+            **{_loop(count): programs.executor.compile(count or 1) for count in self._counts},
         }
 
         def build(folder: Path) -> None:
@@ -136,13 +150,20 @@ def _folder() -> Path:
     return private_folder(private_folder(cache_root()) / FOLDER)
 
 
-def _trees(channels: tuple[int, ...], hidden: int, outputs: int, names: list[str]) -> dict[str, Any]:
+def _loop(count: int | None) -> str:
+    """The name of the program that makes so many updates, or any number."""
+    return "advance" if count is None else f"advance-{count}"
+
+
+def _trees(
+    channels: tuple[int, ...], hidden: int, outputs: int, names: list[str], counts: Sequence[int | None]
+) -> dict[str, Any]:
     """What each program takes, and what it gives: trees, whose leaves do not matter."""
     params = shapes_of(channels, hidden, outputs)
     state = TrainState(0, params, dict.fromkeys(names, 0), Sums(0, 0, 0))  # pyright: ignore
     data = Data(0, 0, 0, 0)  # pyright: ignore[reportArgumentType]
     return {
-        "advance": (((state, data), {"count": 0}), state),
+        **{_loop(each): (((state, data), {"count": 0} if each is None else {}), state) for each in counts},
         "begin": (((params,), {}), state),
         "rate": (((0,), {}), 0),
         "logits": (((params, 0), {}), 0),
@@ -160,9 +181,13 @@ def _settings() -> dict[str, str]:
     return {name: value for name, value in found.items() if not any(word in name.lower() for word in apart)}
 
 
-def _versions() -> dict[str, str]:
+def _versions(platform_of_device: str) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", "numpy"):
+    names = ["jax", "jaxlib", "flax", "optax", "numpy"]
+    if platform_of_device == "gpu":
+        names += ["jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cublas-cu12", "nvidia-cublas"]
+        names += ["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]
+    for name in names:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

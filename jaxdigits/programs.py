@@ -72,10 +72,14 @@ class Programs:
 
     def _kept_or_new(self, config: TrainConfig, plan: Plan, device: Device, data: Data) -> Compiled:
         """The programs that an earlier training has left, or new ones, left for later trainings."""
+
+        def compiled() -> Compiled:
+            return compile_programs(config, plan, device.platform, self.mesh, data)
+
         kept = Kept(config, plan, device) if Kept.possible(device) else None
-        if kept and (found := kept.load(self.mesh)):
+        if kept and (found := kept.load(self.mesh, lambda count: compiled().executor.compile(count))):
             return found
-        programs = compile_programs(config, plan, device.platform, self.mesh, data)
+        programs = compiled()
         if kept:
             kept.save(programs)
         return programs

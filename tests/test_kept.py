@@ -10,7 +10,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxdigits import cache, device, kept, programs, train
+from jaxdigits import cache, compiling, device, kept, programs, train
+from jaxdigits import mesh as meshes
 from jaxdigits.compiling import Plan
 from jaxdigits.config import resolve
 from jaxdigits.kept import Kept
@@ -92,6 +93,35 @@ def test_kept_programs_train_to_the_same_bits(place, filled, first, tmp_path, mo
         json.loads((run / "metrics.jsonl").read_text()) for run in (filled.parent / "run", tmp_path / "run")
     )
     assert {**before, "seconds": 0, "images_per_second": 0} == {**after, "seconds": 0, "images_per_second": 0}
+
+
+@pytest.fixture
+def fixed_counts(monkeypatch: pytest.MonkeyPatch, place: Path) -> dict[str, Any]:
+    """Each number of updates has a program of its own, as on a GPU; a training of eight and of four."""
+    shutil.rmtree(place)
+    for module in (compiling, kept):
+        monkeypatch.setattr(module, "any_count", lambda *_: False)
+    return {"smoke": False, "batch_size": 8192, "epochs": 1.5}
+
+
+def test_each_number_of_updates_has_its_kept_program(fixed_counts, place, tmp_path, monkeypatch):
+    first = trained(tmp_path / "first", **fixed_counts)
+    (entry,) = place.iterdir()
+    assert {path.name for path in entry.glob("advance*")} == {"advance-8", "advance-4"}
+    no_compiling(monkeypatch)
+    assert trained(tmp_path / "again", **fixed_counts) == first
+
+
+def test_a_number_of_updates_that_has_no_kept_program_is_compiled(fixed_counts, tmp_path):
+    trained(tmp_path / "run", **fixed_counts)
+    config, plan = resolve("fast", **FAST | fixed_counts), Plan(60_000, 8, 12, 10)
+    asked: list[int] = []
+    mesh = meshes.make_mesh([device.select("cpu")])
+    found = Kept(config, plan, device.select("cpu")).load(mesh, asked.append)  # pyright: ignore
+    assert found is not None
+    for count in (8, 4, 3):
+        found.executor.compile(count)
+    assert asked == [3]
 
 
 def test_another_seed_has_the_same_programs_and_other_weights(place, first, tmp_path, monkeypatch):

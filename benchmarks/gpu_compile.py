@@ -1,11 +1,11 @@
 """What the training costs on a GPU, as far as it can be known where there is none: it is compiled for one.
 
 Claim: the program of a whole epoch, over the images in the GPU's memory, is compiled by XLA's own compiler
-for an H100 and an A100; how long that takes, what memory it needs beside the data, and what it launches for
-an update. Nothing is run. From the launches, the bytes and the operations follows a range for the time of
-an epoch, which is an estimate under the assumptions below, and no measurement.
+for an H200, an H100 and an A100; how long that takes, what memory it needs beside the data, and what it
+launches for an update. Nothing is run. From the launches, the bytes and the operations follows a range for
+the time of an epoch, which is an estimate under the assumptions below, and no measurement.
 
-    python -m benchmarks.gpu_compile [--rounds 3] [--presets fast standard] [--gpus h100 a100]
+    python -m benchmarks.gpu_compile [--rounds 3] [--presets fast standard] [--gpus h200 h100 a100]
 
 Needs `pip install .[cuda13]` under Python 3.12 or newer, and no GPU; without it, says so and ends with
 status 77. The compiler has no GPU to try kernels on: it takes its first choice of them, here, and may find
@@ -33,8 +33,12 @@ from benchmarks.__main__ import LEFT_OUT
 from benchmarks.hlo import Kernel
 from jaxdigits.config import PRESETS, Preset, TrainConfig
 
-GPU = Literal["h100", "a100"]
-MODELS = {"h100": "NVIDIA H100 80GB HBM3", "a100": "NVIDIA A100-SXM4-80GB"}
+GPU = Literal["h200", "h100", "a100"]
+MODELS = {
+    "h200": "NVIDIA H200 141GB HBM3e",
+    "h100": "NVIDIA H100 80GB HBM3",
+    "a100": "NVIDIA A100-SXM4-80GB",
+}
 """As the compiler's own descriptions name them."""
 VARIABLES = {
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which asks a driver that need not be there
@@ -71,7 +75,7 @@ class Arguments:
     """How often each program is compiled, each time in a fresh process."""
     presets: tuple[Preset, ...] = ("fast", "standard")
     """The presets to compile."""
-    gpus: tuple[GPU, ...] = ("h100", "a100")
+    gpus: tuple[GPU, ...] = ("h200", "h100", "a100")
     """The GPUs to compile for."""
 
 

@@ -72,7 +72,8 @@ def main(arguments: Arguments) -> None:
             _tell(runs[-1])
         warm = Path(folder) / "warm"
         # Prepares the data and compiles the programs, which on a CPU do not depend on where a training ends.
-        train(arguments.preset, *flags, "--max-seconds", "1", seed=0, cache=warm)
+        ahead = () if protocol.accelerators() else ("--max-seconds", "1")
+        train(arguments.preset, *flags, *ahead, seed=0, cache=warm)
         for seed in range(arguments.seeds):
             runs.append({"caches": "warm"} | train(arguments.preset, *flags, seed=seed, cache=warm))
             _tell(runs[-1])

@@ -31,7 +31,7 @@ from benchmarks.speed_tables import (
     scaling,
     time_to_accuracy,
 )
-from benchmarks.targets import targets
+from benchmarks.targets import gpu_targets, targets
 from jaxdigits.storage import atomic_write
 
 README = Path(__file__).with_name("README.md")
@@ -52,6 +52,7 @@ def hardware() -> str:
 SECTIONS = (
     hardware,
     targets,
+    gpu_targets,
     limit,
     one_minute,
     time_to_accuracy,

@@ -14,6 +14,7 @@ def limit() -> str:
     for result in results("limit"):
         for preset, summary in result["summary"].items():
             whole = summary["milliseconds"]["whole step"]["mean"]
+            form = f"{{:.{2 if whole > 1 else 3}f}}".format
             rate = f"{summary['step_gflops']['mean']:.0f} of {summary['product_gflops']['mean']:.0f}"
             dtype, own = summary.get("dtype", "float32"), ""  # files from before bfloat16 name none
             if dtype != "float32":
@@ -21,8 +22,8 @@ def limit() -> str:
                 own = f"{summary['share_in_dtype']:.0%} of {in_dtype:.0f}"
             rows.append(
                 [where(result), f"`{preset}`", str(summary["batch_size"]), rate, f"{summary['share']:.0%}"]
-                + [f"{summary['share_executed']:.0%}", dtype, own, f"{whole:.2f}"]
-                + [f"{step:.2f}" for step in steps(summary)]
+                + [f"{summary['share_executed']:.0%}", dtype, own, form(whole)]
+                + [form(step) for step in steps(summary)]
             )
     head = ["", "preset", "images", "GFLOP/s", "share", "executed", "products in", "share there", "step, ms"]
     head += ["forward", "gradients", "optimizer", "augmentation"]
@@ -84,7 +85,7 @@ def steps(summary: dict[str, Any]) -> list[float]:
 def one_minute() -> str:
     """Whole trainings."""
     rows = []
-    for preset in ("fast", "standard", "large_batch"):
+    for preset in ("fast", "standard", "gpu", "large_batch"):
         for result in results(f"one_minute-{preset}"):
             devices = result["summary"].get("devices", 1)
             for caches in ("cold", "warm"):

@@ -1,16 +1,16 @@
-"""What was set as a goal for two CPU cores without a GPU, and what of it each result file meets.
+"""The goals that were set, for two CPU cores without a GPU and for a GPU, and what of them each result meets.
 
 The goals were written down before anything was measured. A mark says that a file is of a preset, or of a way
 of counting, that has been changed since.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.tables import machine, results, table
 from jaxdigits.config import PRESETS
 
-__all__ = ["targets"]
+__all__ = ["gpu_targets", "targets"]
 
 OLDER = "°"  # behind a figure that is of an earlier form of its preset, or counted otherwise
 FILTERS_COUNT = "2026-11-28T15:20"  # since when the first filters' seconds, of the images, are training
@@ -123,12 +123,40 @@ TARGETS = (
 )  # fmt: skip
 
 
+def _contestant(name: str, figure: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda result: result["summary"]["contestants"][name][figure]["mean"]
+
+
+GPU_TARGETS = (
+    Target("`standard`, test accuracy, %; 99.6 or more", MINUTE,
+           _warm(lambda warm: 100 * warm["test_accuracy"]["mean"]), ".2f", _always(99.6), True),
+    Target("`standard`, warm, all of it, s; below 10", MINUTE,
+           _warm(lambda warm: warm["seconds"]["total"]["mean"]), ".1f", _always(10), False),
+    Target("`fast`, test accuracy, %; 99.0 or more", HEADLINE,
+           lambda result: 100 * (_contestant("jaxdigits fast", "test_accuracy")(result) or 0), ".2f",
+           _always(99), True),
+    Target("`fast`, training alone, s; below 1", HEADLINE, _contestant("jaxdigits fast", "train_seconds"),
+           ".2f", _always(1), False),
+)  # fmt: skip
+
+
 def targets() -> str:
-    """Each goal, with what each machine and Python has of it: met, or **missed**."""
+    """Each goal for two CPU cores, with what each machine and Python has of it: met, or **missed**."""
+    return _told(TARGETS, on_gpu=False)
+
+
+def gpu_targets() -> str:
+    """Each goal for a GPU, likewise."""
+    return _told(GPU_TARGETS, on_gpu=True)
+
+
+def _told(goals: Sequence[Target], *, on_gpu: bool) -> str:
     places: dict[str, None] = {}
     found: dict[tuple[int, str], str] = {}
-    for number, target in enumerate(TARGETS):
+    for number, target in enumerate(goals):
         for result in results(target.benchmark):
+            if bool(result["environment"].get("accelerators")) != on_gpu:
+                continue
             place = f"{machine(result)}, Python {result['environment']['versions']['python']}"
             value = target.value(result)
             if value is None:
@@ -138,7 +166,7 @@ def targets() -> str:
     columns = sorted(places)
     rows = [
         [target.words, *(found.get((number, place), "") for place in columns)]
-        for number, target in enumerate(TARGETS)
+        for number, target in enumerate(goals)
     ]
     return table(["", *columns], rows)
 

@@ -1,4 +1,4 @@
-"""The network's layers as products with columns, for a CPU that multiplies bfloat16 in a matrix unit.
+"""The network's layers as products with columns, for a device that multiplies bfloat16 in a matrix unit.
 
 Images lie channel by channel, [channels, height, width, batch], as in cuda-convnet (Krizhevsky 2014, "One
 weird trick for parallelizing convolutional neural networks"). Of a convolution, each column of the right

@@ -2,7 +2,7 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -46,6 +46,7 @@ class Programs:
         self.updates_per_epoch = math.ceil(n / config.batch_size)
         self.updates = config.updates(self.updates_per_epoch)
         self._config, self._splits = config, splits
+        self._ahead: dict[int, Future[jax.Array]] = {}  # the order of the next epoch, under way
         self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
         outputs = len(splits.class_names) + (config.non_digits > 0)
         plan = Plan(n, self.updates_per_epoch, self.updates, outputs)
@@ -96,10 +97,24 @@ class Programs:
         jax.block_until_ready(self.executor(state, self._data._replace(order=order), 1))
 
     def data_of(self, epoch: int) -> Data:
-        """The data in the order of an epoch, counted from 0."""
+        """The data in the order of an epoch, counted from 0.
+
+        The next epoch's is begun beside the training on this one: it takes 3 ms, in which a GPU makes 20
+        updates.
+        """
+        order = self._ahead.pop(epoch).result() if epoch in self._ahead else self._order(epoch)
+        self._ahead.clear()
+        if (epoch + 1) * self.updates_per_epoch < self.updates:
+            pool = ThreadPoolExecutor(max_workers=1)
+            self._ahead[epoch + 1] = pool.submit(self._order, epoch + 1)
+            pool.shutdown(wait=False)
+        return self._data._replace(order=order)
+
+    def _order(self, epoch: int) -> jax.Array:
+        """The order of an epoch, on the devices."""
         config, shares = self._config, self.mesh.shape["data"]
         order = epoch_order(config.seed, epoch, self._splits.taught, config.batch_size, shares)
-        return self._data._replace(order=meshes.divided(self.mesh, order, None, "data"))
+        return meshes.divided(self.mesh, order, None, "data")
 
     def learning_rate(self, step: int) -> float:
         """That of an update, counted from 0."""

@@ -234,6 +234,16 @@ def test_goals_are_met_or_missed_and_older_presets_marked(
     assert told(targets.MINUTE, result, monkeypatch) == expected
 
 
+def test_a_gpu_has_goals_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    result = minute(450, 0.9964, 10.5)
+    result["environment"]["accelerators"] = ["NVIDIA H200"]
+    monkeypatch.setattr(targets, "results", lambda name: [result] if name == targets.MINUTE else [])
+    assert "H200" not in targets.targets()
+    lines = targets.gpu_targets().splitlines()
+    assert "NVIDIA H200, Python 3.13.0" in lines[0]
+    assert [line.split(" | ")[-1].removesuffix(" |") for line in lines[2:4]] == ["99.64", "**10.5, missed**"]
+
+
 def test_on_the_oldest_python_less_is_asked(monkeypatch: pytest.MonkeyPatch):
     result = minute(450, 0.9962, 32.5)
     result["environment"]["versions"]["python"] = "3.11.7"

@@ -5,7 +5,8 @@ for an H200, an H100 and an A100; how long that takes, what memory it needs besi
 launches for an update. Nothing is run. From the launches, the bytes and the operations follows a range for
 the time of an epoch, which is an estimate under the assumptions below, and no measurement.
 
-    python -m benchmarks.gpu_compile [--rounds 3] [--presets fast standard] [--gpus h200 h100 a100]
+    python -m benchmarks.gpu_compile [--rounds 3] [--presets fast standard gpu]
+        [--gpus h200 h100 a100]
 
 Needs `pip install .[cuda13]` under Python 3.12 or newer, and no GPU; without it, says so and ends with
 status 77. The compiler has no GPU to try kernels on: it takes its first choice of them, here, and may find
@@ -73,7 +74,7 @@ class Arguments:
 
     rounds: int = 3
     """How often each program is compiled, each time in a fresh process."""
-    presets: tuple[Preset, ...] = ("fast", "standard")
+    presets: tuple[Preset, ...] = ("fast", "standard", "gpu")
     """The presets to compile."""
     gpus: tuple[GPU, ...] = ("h200", "h100", "a100")
     """The GPUs to compile for."""

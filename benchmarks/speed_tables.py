@@ -141,7 +141,8 @@ def time_to_accuracy() -> str:
                 line = [where(result), accuracy, found["ours"], f"{sum(mine)} of {len(mine)}"]
                 line += [name, f"{peer['reached']} of {peer['of']}"]
                 if peer["reached"]:
-                    line += [number(peer["train_seconds"], ".1f")]
+                    form = ".1f" if peer["train_seconds"]["mean"] > 1 else ".2f"
+                    line += [number(peer["train_seconds"], form)]
                     line += [f"{peer['ratio_of_training']:.1f}", f"{peer['ratio_of_process']:.1f}"]
                 else:
                     line += ["", "", ""]

@@ -157,7 +157,9 @@ def contestant(gpu: str, preset: str) -> None:
     print(json.dumps(result))
 
 
-def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: int = 1) -> Any:
+def compile_for(
+    config: TrainConfig, n: int, updates: int, target: str, gpus: int = 1, *, shared: bool = False
+) -> Any:
     """The epoch's program, as `training` asks its executor for it, for GPUs that are only described.
 
     Args:
@@ -166,6 +168,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
       updates: in an epoch.
       target: what the compiler is to know of the GPU, as `description` gives it.
       gpus: how many of them, in one host.
+      shared: for one GPU, too, the form of the program that several share.
     """
     import jax
     import jax.numpy as jnp
@@ -180,7 +183,7 @@ def compile_for(config: TrainConfig, n: int, updates: int, target: str, gpus: in
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
-    form, dtype = fastest(topology.devices[0], config.channels, config.dtype, gpus)
+    form, dtype = fastest(topology.devices[0], config.channels, config.dtype, max(gpus, 1 + shared))
     network = build(
         config.channels,
         config.hidden,

@@ -45,6 +45,8 @@ def allreduce_seconds(size: int, gpus: int) -> float:
 def compile_on(gpus: int, batch_size: int, preset: str = "standard") -> dict[str, Any]:
     """Compiles a preset's epoch for one host of H100s, and tells what an update launches and exchanges.
 
+    A single GPU has the program's form of several, to be compared with them.
+
     Raises:
       ValueError: the compiler for NVIDIA's GPUs is not installed.
     """
@@ -54,7 +56,7 @@ def compile_on(gpus: int, batch_size: int, preset: str = "standard") -> dict[str
     target = gpu_compile.description(library, gpu_compile.MODELS["h100"])
     config = dataclasses.replace(PRESETS[preset], batch_size=batch_size)
     n = gpu_compile.TRAINING_IMAGES - config.validation
-    program = gpu_compile.compile_for(config, n, math.ceil(n / batch_size), target, gpus)
+    program = gpu_compile.compile_for(config, n, math.ceil(n / batch_size), target, gpus, shared=True)
     module = hlo.computations(program.as_text())
     body, _ = hlo.loop(module)
     exchanged = hlo.collectives(module, body)

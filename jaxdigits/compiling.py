@@ -88,12 +88,12 @@ def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh,
     one_for_all = any_count(platform, config)
     executor = Executor.of(update, state, data, any_count=one_for_all)
     with ThreadPoolExecutor(max_workers=3) as pool:
-        advancing = [pool.submit(executor.compile, count or 1) for count in counts(plan, one_for_all)]
+        # One after another: a GPU's compiler tries kernels, and several of it get in each other's way.
+        advancing = pool.submit(lambda: [executor.compile(each or 1) for each in counts(plan, one_for_all)])
         evaluator = pool.submit(compile_evaluator, network, platform, mesh)
         rating = pool.submit(lambda: rate.lower(number).compile())
         beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
-        for each in advancing:
-            each.result()
+        advancing.result()
         return Compiled(beginning.result(), rating.result(), executor, evaluator.result())
 
 

@@ -1,8 +1,8 @@
 """The goals that were set, for two CPU cores without a GPU and for a GPU, and what of them each result meets.
 
-The goals were written down before anything was measured; that of a GPU's default training is read of the preset
-`gpu`, which is later. A mark says that a file is of a preset, or of a way
-of counting, that has been changed since.
+The goals were written down before anything was measured; that of a GPU's default training is read of the
+preset `gpu`, which is later. A mark says that a file is of a preset, or of a way of counting, that has been
+changed since.
 """
 
 from collections.abc import Callable, Sequence

@@ -175,23 +175,15 @@ def compile_for(
     from jax.experimental import topologies
 
     from jaxdigits import mesh as meshes
+    from jaxdigits.compiling import network_of
     from jaxdigits.executor import Executor
-    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
     from jaxdigits.step import Data, init_state, make_update, order_shape
 
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
-    form, dtype = fastest(topology.devices[0], config.channels, config.dtype, max(gpus, 1 + shared))
-    network = build(
-        config.channels,
-        config.hidden,
-        10,
-        form=form,
-        dtype=dtype,
-        fixed_stem=config.stem == "whitened",
-    )
+    network = network_of(config, 10, topology.devices[0], max(gpus, 1 + shared))
     optimizer = make_optimizer(config, config.updates(updates))
     key = jax.eval_shape(lambda: jax.random.key(0))
     images: Any = jax.ShapeDtypeStruct((n, 28, 28, 1), jnp.uint8)

@@ -46,9 +46,9 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
 
     from jaxdigits import distributed
     from jaxdigits import mesh as meshes
+    from jaxdigits.compiling import network_of
     from jaxdigits.config import resolve
     from jaxdigits.executor import Executor
-    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
     from jaxdigits.step import Data, epoch_order, init_state, make_update
 
@@ -57,10 +57,8 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
         distributed.start(coordinator, processes, process_id)
     mesh = meshes.make_mesh(meshes.choose(processes * each, jax.local_devices()[0]))
     everywhere, n = meshes.replicated(mesh), 4096
-    config = resolve("standard", batch_size=batch_size)
-    # A device by itself takes another form.
-    form, _ = fastest(jax.devices("cpu")[0], config.channels, "float32", devices=2)
-    network = build(config.channels, config.hidden, 10, form=form, fixed_stem=config.stem == "whitened")
+    config = resolve("standard", batch_size=batch_size, dtype="float32")
+    network = network_of(config, 10, mesh.devices.flat[0], devices=2)  # one by itself takes another form
     optimizer = make_optimizer(config, 1000)
     random = np.random.default_rng(0)
     images = meshes.resident(mesh, random.integers(0, 256, (n, 28, 28, 1), np.uint8))

@@ -13,10 +13,10 @@ from flax import nnx
 from benchmarks import hlo
 from benchmarks.operations import executed
 from jaxdigits import dataset, device
-from jaxdigits.compiling import portion_of
+from jaxdigits.compiling import network_of, portion_of
 from jaxdigits.config import TrainConfig
 from jaxdigits.executor import Executor
-from jaxdigits.model import CNN, build, fastest
+from jaxdigits.model import CNN, fastest
 from jaxdigits.network import draw, shapes_of
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import (
@@ -47,16 +47,7 @@ class Parts(NamedTuple):
 def parts(config: TrainConfig, updates: int) -> Parts:
     """The step and its parts, `updates` of them at once."""
     chosen = jax.local_devices()[0]
-    platform = chosen.platform
-    form, dtype = fastest(chosen, config.channels, config.dtype)
-    network = build(
-        config.channels,
-        config.hidden,
-        10,
-        form=form,
-        dtype=dtype,
-        fixed_stem=config.stem == "whitened",
-    )
+    platform, network = chosen.platform, network_of(config, 10, chosen)
     optimizer = make_optimizer(config, 10_000)
     split = dataset.load("mnist").train
     n, batch = len(split.labels), config.batch_size

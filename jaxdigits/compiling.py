@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from jaxdigits import mesh as meshes
 from jaxdigits.config import TrainConfig
+from jaxdigits.device import Device
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.network import Network
@@ -18,11 +19,13 @@ from jaxdigits.step import Data, TrainState, init_state, make_update, order_shap
 __all__ = [
     "Compiled",
     "Plan",
-    "any_count",
     "batch_of",
     "compile_evaluator",
     "compile_programs",
     "counts",
+    "make_executor",
+    "network_of",
+    "one_for_all",
     "portion_of",
 ]
 
@@ -59,56 +62,84 @@ class Compiled(NamedTuple):
     evaluator: Evaluator
 
 
-def compile_programs(config: TrainConfig, plan: Plan, platform: str, mesh: Mesh, data: Data) -> Compiled:
+def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Compiled:
     """Compiles them.
 
     Args:
       config: what to do.
       plan: of the training.
-      platform: of the devices.
       mesh: the devices.
       data: its arrays, or their shapes; `order` may be None.
     """
-    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer, make_schedule
 
-    fixed = config.stem == "whitened"
-    sizes = (config.channels, config.hidden, plan.outputs)
-    shares = mesh.shape["data"]
-    form, dtype = fastest(mesh.devices.flat[0], config.channels, config.dtype, shares)
-    network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
-    optimizer = make_optimizer(config, plan.updates)
+    network, optimizer = _network(config, plan, mesh), make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
     rate = jax.jit(make_schedule(config, plan.updates))
-    state = cast(TrainState, meshes.shapes_on(everywhere, jax.eval_shape(begin, network.shapes)))
-    order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
-    data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
-    update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
-    one_for_all = any_count(platform, config)
-    executor = Executor.of(update, state, data, any_count=one_for_all)
+    executor = make_executor(config, plan, mesh, data)
     with ThreadPoolExecutor(max_workers=3) as pool:
         # One after another: a GPU's compiler tries kernels, and several of it get in each other's way.
-        advancing = pool.submit(lambda: [executor.compile(each or 1) for each in counts(plan, one_for_all)])
-        evaluator = pool.submit(compile_evaluator, network, platform, mesh)
+        advancing = pool.submit(
+            lambda: [executor.compile(each or 1) for each in counts(plan, executor.any_count)]
+        )
+        evaluator = pool.submit(compile_evaluator, network, mesh)
         rating = pool.submit(lambda: rate.lower(number).compile())
         beginning = pool.submit(lambda: begin.lower(network.shapes).compile())
         advancing.result()
         return Compiled(beginning.result(), rating.result(), executor, evaluator.result())
 
 
-def any_count(platform: str, config: TrainConfig) -> bool:
+def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Executor:
+    """What makes updates, not yet compiled; arguments as for `compile_programs`."""
+    from jaxdigits.optimizer import make_optimizer
+
+    network, optimizer = _network(config, plan, mesh), make_optimizer(config, plan.updates)
+    platform, shares = _platform(mesh), mesh.shape["data"]
+    state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
+    state = cast(TrainState, meshes.shapes_on(meshes.replicated(mesh), state))
+    order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
+    data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
+    update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
+    return Executor.of(update, state, data, any_count=one_for_all(platform, config))
+
+
+def network_of(config: TrainConfig, outputs: int, device: Device, devices: int = 1) -> Network:
+    """The network that a configuration asks for, in the form in which it runs best.
+
+    Args:
+      config: of the training.
+      outputs: of the network.
+      device: the device, or one of several alike.
+      devices: how many share a batch.
+    """
+    from jaxdigits.model import build, fastest
+
+    form, dtype = fastest(device, config.channels, config.dtype, devices)
+    fixed = config.stem == "whitened"
+    return build(config.channels, config.hidden, outputs, form=form, dtype=dtype, fixed_stem=fixed)
+
+
+def _network(config: TrainConfig, plan: Plan, mesh: Mesh) -> Network:
+    return network_of(config, plan.outputs, mesh.devices.flat[0], mesh.shape["data"])
+
+
+def _platform(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].platform
+
+
+def one_for_all(platform: str, config: TrainConfig) -> bool:
     """Whether one program makes any number of updates: see `executor`."""
     return platform == "cpu" or config.max_seconds is not None
 
 
-def counts(plan: Plan, one_for_all: bool) -> Sequence[int | None]:
+def counts(plan: Plan, any_count: bool) -> Sequence[int | None]:
     """How many updates the calls of an uninterrupted training make; None, where one program makes any number.
 
-    >>> counts(Plan(images=60_000, updates_per_epoch=469, updates=1000, outputs=10), one_for_all=False)
+    >>> counts(Plan(images=60_000, updates_per_epoch=469, updates=1000, outputs=10), any_count=False)
     [469, 62]
     """
-    if one_for_all:
+    if any_count:
         return [None]
     epochs, left = divmod(plan.updates, plan.updates_per_epoch)
     return [plan.updates_per_epoch] * (epochs > 0) + [left] * (left > 0)
@@ -122,9 +153,9 @@ def portion_of(platform: str, devices: int) -> int | None:
     return 128 * devices if platform == "cpu" else None
 
 
-def compile_evaluator(network: Network, platform: str, mesh: Mesh) -> Evaluator:
-    """What measures a network on devices of a platform."""
-    return Evaluator.compile(network, network.shapes, *batch_of(platform), mesh)
+def compile_evaluator(network: Network, mesh: Mesh) -> Evaluator:
+    """What measures a network on some devices."""
+    return Evaluator.compile(network, network.shapes, *batch_of(_platform(mesh)), mesh)
 
 
 def batch_of(platform: str) -> tuple[int, int]:

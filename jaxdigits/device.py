@@ -20,6 +20,7 @@ __all__ = [
     "compiler_options",
     "describe",
     "enable_compilation_cache",
+    "nvidia_capability",
     "select",
 ]
 
@@ -94,6 +95,12 @@ def describe(device: Device) -> str:
         cores = child.cores()
         return f"CPU ({cores} core{'s' if cores != 1 else ''})"
     return f"{device.platform.upper()} ({device.device_kind})"
+
+
+def nvidia_capability(device: Device) -> float | None:
+    """The compute capability of an NVIDIA GPU, such as 9.0 of an H100; None of anything else."""
+    found = getattr(device, "compute_capability", "")  # "9.0"; AMD's are words
+    return float(found) if found.replace(".", "", 1).isdecimal() else None
 
 
 def enable_compilation_cache() -> bool:

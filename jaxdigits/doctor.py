@@ -170,13 +170,12 @@ def training_losses(steps: int) -> list[float]:
     import numpy as np
 
     from jaxdigits import device, idx, step
+    from jaxdigits.compiling import network_of
     from jaxdigits.config import resolve
-    from jaxdigits.model import build, fastest
     from jaxdigits.optimizer import make_optimizer
 
     (_, (images, labels)), config = idx.read_folder("mnist", _PACKAGED, 10), resolve("fast", stem="random")
-    form, dtype = fastest(device.select("auto"), config.channels)
-    network = build(config.channels, config.hidden, 10, form=form, dtype=dtype)
+    network = network_of(config, 10, device.select("auto"))
     optimizer = make_optimizer(config, steps)
     order = jnp.arange(steps * config.batch_size, dtype=jnp.int32) % len(labels)
     order = order.reshape(steps, config.batch_size)

@@ -6,8 +6,9 @@ training on two CPU cores. What is kept here needs none of that. It is found by 
 depend on: the configuration, the shapes, the versions, the source of this library, JAX's settings, the
 processor.
 
-Only programs of one device in one process are kept. And only where JAX's cache is not in use, since XLA does
-not write out whole what it has read from there.
+Only programs of a CPU or of an NVIDIA GPU are kept, where that is the one device that JAX has; nothing of
+this was measured elsewhere. And only where JAX's cache is not in use, since XLA does not write out whole what
+it has read from there.
 
 A kept program is machine code. Like those of JAX's cache it lies in a folder of this user's, mode 0700: who
 can write there can run code as its reader. Whatever is wrong with an entry, it is not there, and made anew.
@@ -30,9 +31,9 @@ from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 
 from jaxdigits import cache, child, processor
-from jaxdigits.compiling import Compiled, Plan, any_count, batch_of, counts
+from jaxdigits.compiling import Compiled, Plan, batch_of, counts, one_for_all
 from jaxdigits.config import TrainConfig, to_json
-from jaxdigits.device import Device
+from jaxdigits.device import Device, nvidia_capability
 from jaxdigits.errors import StorageError
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
@@ -43,7 +44,7 @@ from jaxdigits.storage import cache_root, private_folder, write_json
 __all__ = ["FOLDER", "Kept"]
 
 FOLDER = "programs"  # in the folder of the caches
-_MOST = 32  # trainings whose programs are kept: some 0.6 MB each
+_MOST = 32  # trainings whose programs are kept: a CPU's are some 0.6 MB each
 _NAMES = "opt_state.json"  # the names in a training state that only Optax knows
 
 # What of a configuration no program depends on.
@@ -64,7 +65,7 @@ class Kept:
 
     def __init__(self, config: TrainConfig, plan: Plan, device: Device):
         self._sizes = (config.channels, config.hidden, plan.outputs)
-        self._any_count, self._platform = any_count(device.platform, config), device.platform
+        self._any_count, self._platform = one_for_all(device.platform, config), device.platform
         self._counts = counts(plan, self._any_count)
         about = {
             "config": {name: value for name, value in to_json(config).items() if name not in _APART},
@@ -82,14 +83,14 @@ class Kept:
     def possible(device: Device) -> bool:
         """Whether programs for this device may be kept: for one, JAX has not been told to cache nothing."""
         wanted = jax.config.values["jax_enable_compilation_cache"]
-        return bool(wanted) and device.platform in ("cpu", "gpu") and jax.device_count() == 1
+        return bool(wanted) and _measured(device) and jax.device_count() == 1
 
     def load(self, mesh: Mesh, other: Callable[[int], jax.stages.Compiled]) -> Compiled | None:
         """The programs, ready to run on a mesh of one device; None if they are not there, or are damaged.
 
         Args:
           mesh: the device.
-          other: compiles the loop for another number of updates, as a training needs it that was interrupted.
+          other: compiles the loop for a number of updates that no whole training asks for, as a profile does.
         """
         try:
             folder = _folder() / self._name
@@ -145,6 +146,11 @@ class Kept:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
+def _measured(device: Device) -> bool:
+    """Whether this was measured on a device of the kind."""
+    return device.platform == "cpu" or (device.platform == "gpu" and nvidia_capability(device) is not None)
+
+
 def _folder() -> Path:
     """Where all are kept. Raises `StorageError` if that is nowhere, or others may write to it."""
     return private_folder(private_folder(cache_root()) / FOLDER)
@@ -185,8 +191,8 @@ def _versions(platform_of_device: str) -> dict[str, str]:
     found = {"python": platform.python_version()}
     names = ["jax", "jaxlib", "flax", "optax", "numpy"]
     if platform_of_device == "gpu":
-        names += ["jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cublas-cu12", "nvidia-cublas"]
-        names += ["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]
+        names += ["jax-cuda12-plugin", "jax-cuda13-plugin", "jax-cuda12-pjrt", "jax-cuda13-pjrt"]
+        names += ["nvidia-cublas-cu12", "nvidia-cublas", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]
     for name in names:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)

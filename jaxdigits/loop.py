@@ -146,6 +146,7 @@ class Loop:
         updates, each = self.programs.updates, self.programs.updates_per_epoch
         start, end = epoch * each, min(epoch * each + each, updates)
         data = self.programs.data_of(epoch)
+        self.programs.prepare(epoch + 1)
         if self.step == start:
             self.state = self.state._replace(sums=zero_sums())
         while True:

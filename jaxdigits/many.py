@@ -23,12 +23,11 @@ from jaxdigits import config as configs
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
-from jaxdigits.compiling import compile_evaluator, portion_of
+from jaxdigits.compiling import compile_evaluator, network_of, portion_of
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
 from jaxdigits.evaluate import fit_temperature
-from jaxdigits.model import build, fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.splits import load_splits
@@ -160,17 +159,15 @@ class _Many:
         how = "one after another" if self.abreast == 1 else f"side by side, {self.abreast} at a time"
         several = f"{len(chosen)} devices" if len(chosen) > 1 else "one device"
         self.way = f"{how}, on {several}"
-        fixed = config.stem == "whitened"
-        sizes = (config.channels, config.hidden, len(self.data.class_names) + (config.non_digits > 0))
-        form, dtype = fastest(device, config.channels, config.dtype)
-        self.network = build(*sizes, form=form, dtype=dtype, fixed_stem=fixed)
+        outputs = len(self.data.class_names) + (config.non_digits > 0)
+        self.network = network_of(config, outputs, device)
         self.images, self.labels = self.data.resident(self.mesh)
         stem = (
             None if config.stem == "random" else whitened_filters(self.data.train.images, config.channels[0])
         )
         self.initial = [self.network.init(member.seed, stem) for member in members]
         one = meshes.make_mesh([device])
-        self.evaluator = compile_evaluator(self.network, device.platform, one)
+        self.evaluator = compile_evaluator(self.network, one)
 
     def _optimizer(self, numbers: dict[str, Any]) -> Any:
         return make_optimizer(_with(self.members[0], numbers), self.updates)

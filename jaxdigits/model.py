@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxdigits import processor
 from jaxdigits.columns import blocks_by_channel, column_convolution, column_dense
-from jaxdigits.device import Device
+from jaxdigits.device import Device, nvidia_capability
 from jaxdigits.layers import activated, activated_by_pixel, patch_convolution, space_to_depth
 from jaxdigits.network import MEAN, STD, Form, Network, Params, draw, shapes_of
 from jaxdigits.winograd import winograd_convolution
@@ -184,5 +184,4 @@ def _multiplies_bfloat16(device: Device) -> bool:
     """Whether a device has a unit for products in bfloat16 that XLA makes use of."""
     if device.platform == "cpu":
         return processor.multiplies_bfloat16() and jax.__version_info__ >= _WITH_BFLOAT16
-    capability = getattr(device, "compute_capability", "")  # "9.0"; AMD's are words
-    return capability.replace(".", "", 1).isdecimal() and float(capability) >= _AMPERE
+    return (nvidia_capability(device) or 0.0) >= _AMPERE

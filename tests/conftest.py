@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +24,18 @@ PACKAGED = Path(jaxdigits.__file__).with_name("mnist")  # read directly, it need
 ROOT = Path(__file__).resolve().parents[1]
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Described(NamedTuple):
+    """A device that need not be there."""
+
+    platform: str
+    compute_capability: str = ""
+    device_kind: str = "a device"
+
+    @property
+    def client(self) -> Any:
+        return SimpleNamespace(platform_version=f"{self.platform} 1")
 
 
 # Nothing here times anything: on a busy machine an example may take its time.

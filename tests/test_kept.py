@@ -16,7 +16,7 @@ from jaxdigits.compiling import Plan
 from jaxdigits.config import resolve
 from jaxdigits.kept import Kept
 
-from .conftest import PACKAGED, Python
+from .conftest import PACKAGED, Described, Python
 
 FAST: dict[str, Any] = {
     "smoke": True, "data_dir": str(PACKAGED), "channels": (2, 3), "hidden": 8, "plots": False
@@ -100,7 +100,7 @@ def fixed_counts(monkeypatch: pytest.MonkeyPatch, place: Path) -> dict[str, Any]
     """Each number of updates has a program of its own, as on a GPU; a training of eight and of four."""
     shutil.rmtree(place)
     for module in (compiling, kept):
-        monkeypatch.setattr(module, "any_count", lambda *_: False)
+        monkeypatch.setattr(module, "one_for_all", lambda *_: False)
     return {"smoke": False, "batch_size": 8192, "epochs": 1.5}
 
 
@@ -211,6 +211,37 @@ def test_all_that_programs_depend_on_is_in_their_name(monkeypatch):
         patch.setattr(sys.modules["jaxdigits.child"], "cores", lambda: 99)
         names.append(name())
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("there", "devices", "possible"),
+    [
+        (Described("cpu"), 1, True),
+        (Described("cpu"), 8, False),
+        (Described("gpu", "9.0"), 1, True),
+        (Described("gpu", "9.0"), 2, False),
+        (Described("gpu", "gfx942"), 1, False),
+        (Described("tpu"), 1, False),
+    ],
+)
+def test_programs_are_kept_of_one_cpu_or_one_nvidia_gpu(monkeypatch, there, devices, possible):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    assert Kept.possible(there) == possible
+
+
+def test_of_a_gpu_the_versions_of_its_compiler_are_in_the_name(monkeypatch):
+    plan, config = Plan(2048, 16, 16, 10), resolve("fast", **FAST)
+    gpu, cpu = Described("gpu", "9.0"), Described("cpu")
+
+    def version(newer):
+        return lambda package: "2" if package == newer else "1"
+
+    names: dict[str, set[str]] = {"gpu": set(), "cpu": set()}
+    for package in ("jax-cuda13-plugin", "jax-cuda13-pjrt", "jax-cuda12-pjrt", "nvidia-cublas"):
+        monkeypatch.setattr(kept, "version", version(package))
+        for there in (gpu, cpu):
+            names[there.platform].add(Kept(config, plan, there)._name)
+    assert [len(names[platform]) for platform in ("gpu", "cpu")] == [4, 1]
 
 
 def test_nothing_else_is_in_their_name(monkeypatch, tmp_path):

@@ -1,18 +1,10 @@
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from jaxdigits import model, processor
-
-
-class Described(NamedTuple):
-    """A device that need not be there."""
-
-    platform: str
-    compute_capability: str = ""
-
+from tests.conftest import Described
 
 TOLD = """\
 processor\t: 0

@@ -106,7 +106,7 @@ def test_on_an_accelerator_an_epoch_is_one_program(tmp_path, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(Executor, "of", noted)
-    monkeypatch.setattr(compiling, "any_count", lambda *_: False)
+    monkeypatch.setattr(compiling, "one_for_all", lambda *_: False)
     monkeypatch.setattr(kept.Kept, "possible", lambda _: False)
     overrides = {"data_dir": str(small_set(tmp_path)), "epochs": 3, "batch_size": 16}
     result = train("fast", run_dir=str(tmp_path / "run"), **overrides, **SMALL)

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmarks.peers import Epoch
-from benchmarks.peers.cuda_graphs import examples, rate, recorded
-from benchmarks.peers.pytorch_one_epoch import (
+from benchmarks.peers.pytorch_training import (
     GRAPHS,
     PRECISION,
     accuracy,
-    autocast,
+    make_step,
     normalised,
     prepare,
+    rate,
     synchronise,
 )
 
@@ -40,7 +40,7 @@ BATCH_SIZE = 64
 # Milliseconds a step on two cores (AMD EPYC with AVX-512 and bfloat16), PyTorch 2.13, short runs on a shared
 # machine: contiguous float32 78, channels-last float32 75, contiguous bfloat16 42, channels-last bfloat16
 # 48 to 52. On an EPYC that has AVX2 alone, PyTorch 2.14: 79, 77, 700, 780. On an Intel Xeon with AMX, PyTorch
-# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66. On a GPU: see `cuda_graphs`.
+# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66. On a GPU: see `pytorch_training`.
 SETTINGS = {
     "memory_format": "contiguous",
     "precision": PRECISION,
@@ -91,17 +91,7 @@ class _Run:
             self.net.parameters(), lr=rate(1.0, x.device), foreach=True, capturable=GRAPHS
         )
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=1, gamma=0.7)
-        self.net.train()
-        self.step = self._step
-        if GRAPHS:
-            self.step = recorded(self._step, self.net, self.optimizer, examples(x, y, BATCH_SIZE))
-
-    def _step(self, x: Any, y: Any) -> None:
-        self.optimizer.zero_grad()
-        with autocast(x.device):
-            logits = self.net(x)
-        nn.functional.cross_entropy(logits.float(), y).backward()
-        self.optimizer.step()
+        self.step = make_step(self.net, self.optimizer, x, y, BATCH_SIZE)
 
     def epoch(self, x: Any, y: Any) -> None:
         """One pass over the examples in a new order."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from benchmarks.peers.pytorch_one_epoch import DEVIATION, MEAN, prepare
+from benchmarks.peers.pytorch_training import DEVIATION, MEAN, prepare
 
 torch: Any = importlib.import_module(
     "torch"

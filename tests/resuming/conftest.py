@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxdigits import kept, loop, saver, train
+from jaxdigits import compiling, kept, loop, saver, train
 from jaxdigits.checkpoint import MODEL_FILE
-from jaxdigits.executor import Executor
 from jaxdigits.plotter import Plotter
 from jaxdigits.progress import Progress
 from jaxdigits.runs import BEST_FILE
@@ -89,14 +88,7 @@ def every_update(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drives the step as on an accelerator: an epoch is one program."""
-
-    compiled = Executor.of
-
-    def fixed(*arguments: Any, any_count: bool) -> Executor:
-        assert any_count  # as it is on a CPU
-        return compiled(*arguments, any_count=False)
-
-    monkeypatch.setattr(Executor, "of", fixed)
+    monkeypatch.setattr(compiling, "one_for_all", lambda *_: False)
     monkeypatch.setattr(kept.Kept, "possible", lambda _: False)
     monkeypatch.setattr(saver, "_GAP", 0.0)
 

@@ -10,10 +10,10 @@ import json
 import math
 import os
 import sys
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Optional, Union, get_args
 
 from jaxdigits.errors import UsageError
-from jaxdigits.fields import check, nameable, sizes, typed
+from jaxdigits.fields import Sizes, check, nameable, sizes, typed
 from jaxdigits.storage import read_bounded
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 
 Preset = Literal["fast", "standard", "gpu", "robust", "large_batch"]
 Stem = Literal["whitened", "tuned", "random"]
-Devices = int | Literal["all"] | None
+Devices = Union[int, Literal["all"], None]
 
 _REFERENCE_BATCH = 64  # images per update, for which a learning rate is meant
 _LARGEST = 2**20  # bytes of a configuration: ours have some 600
@@ -95,7 +95,7 @@ class TrainConfig:
     """Augmentation: the share of its strength that it loses, evenly, by the end of the training."""
     non_digits: int = 0
     """Made images of what is no digit, to be learned as a class of their own: see `nondigits`."""
-    channels: tuple[int, ...] = (16, 64, 96)
+    channels: Sizes = Sizes((16, 64, 96))
     """Output channels of the convolutions."""
     stem: Stem = "tuned"
     """First convolution: filters that whiten the training images' patches, kept; or trained on from there;
@@ -111,7 +111,7 @@ class TrainConfig:
     """Decides every random choice of the run: weights, order of the images, augmentation."""
     dataset: str = "mnist"
     """A TFDS classification set of 28x28 grey images: mnist, fashion_mnist, kmnist, emnist/letters, ..."""
-    data_dir: str | None = None
+    data_dir: Optional[str] = None
     """A folder with the set's four IDX files, gzipped or plain, to read instead."""
     validation: int = 2500
     """Training images held out to measure each epoch on, at most a quarter of all; never trained on."""
@@ -122,19 +122,19 @@ class TrainConfig:
     processes. The weights do not depend on it, but for rounding."""
     deterministic: bool = False
     """Asks a GPU for bit-identical results from run to run, which a CPU gives anyway."""
-    run_dir: str | None = None
+    run_dir: Optional[str] = None
     """Folder of this run, new or empty. By default a new one under runs/."""
     plots: bool = True
     """Draws the figures of the run into its folder."""
-    resume: str | None = None
+    resume: Optional[str] = None
     """Goes on with an interrupted run: its folder; or auto, for --run-dir or else the newest under runs/."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints within an epoch; the end of an epoch has one too."""
-    early_stop: int | None = None
+    early_stop: Optional[int] = None
     """Ends training after this many epochs without a better validation, and keeps the best weights."""
-    max_updates: int | None = None
+    max_updates: Optional[int] = None
     """Shortens the training, schedule and all, to this many updates; less than an epoch will do."""
-    max_seconds: float | None = None
+    max_seconds: Optional[float] = None
     """Ends training with the update that passes this many seconds since the command began, and saves."""
     smoke: bool = False
     """Takes the whole path in a few seconds: one epoch of 2,048 images, 1,024 to test."""

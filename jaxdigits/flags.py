@@ -7,17 +7,43 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 import tyro
 
 from jaxdigits import resume as resumes
 from jaxdigits.config import PRESETS, TrainConfig, from_json
 from jaxdigits.errors import UsageError
+from jaxdigits.fields import Sizes
 
 __all__ = ["DoctorArguments", "PredictArguments", "TrainArguments", "defaults", "parse"]
 
 Arguments = TypeVar("Arguments")
+_RULES = tyro.constructors.ConstructorRegistry()
+
+if TYPE_CHECKING:
+    Pictures = tuple[str, ...]
+else:
+
+    class Pictures(tuple):
+        """Names of pictures: a plain class, as `fields.Sizes` is."""
+
+
+@_RULES.primitive_rule
+def _several(
+    kind: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """How values of these two classes are read from the words behind a flag, and written."""
+    if kind.type not in (Sizes, Pictures):
+        return None
+    one, metavar = (int, "[INT [INT ...]]") if kind.type is Sizes else (str, "[STR [STR ...]]")
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=metavar,
+        instance_from_str=lambda words: kind.type(map(one, words)),
+        is_instance=lambda value: isinstance(value, kind.type),
+        str_from_instance=lambda value: [*map(str, value)],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +51,17 @@ class TrainArguments:
     """Trains a recogniser of handwritten digits and leaves it in a run folder."""
 
     run: tyro.conf.OmitArgPrefixes[TrainConfig]
-    config: Path | None = None
+    config: Optional[Path] = None
     """A config.json of an earlier run, to run again; other flags override it."""
     quiet: bool = False
     """Prints nothing but errors."""
-    profile: Path | None = None
+    profile: Optional[Path] = None
     """A folder for a trace of a few updates, to be read by XProf or Perfetto."""
-    coordinator: str | None = None
+    coordinator: Optional[str] = None
     """Where process 0 of several is found, HOST:PORT; or auto, where SLURM, Open MPI or Kubernetes tell."""
-    processes: int | None = None
+    processes: Optional[int] = None
     """How many processes train together."""
-    process_id: int | None = None
+    process_id: Optional[int] = None
     """Which of them this one is, from 0."""
 
 
@@ -43,22 +69,22 @@ class TrainArguments:
 class PredictArguments:
     """Reads the digit in each picture: prints the file, the digit and its probability, or why not."""
 
-    pictures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
+    pictures: Annotated[Pictures, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE ...")]
     """Picture files, folders of them, patterns such as 'scans/*.png', or - for standard input; one digit in
     each picture."""
-    model: str | None = None
+    model: Optional[str] = None
     """A run folder or a model file; by default the model that comes with the package."""
     json: bool = False
     """Prints a JSON object per picture, with all probabilities."""
     csv: bool = False
     """Prints the same as a table in CSV, with a header line."""
-    top: int | None = None
+    top: Optional[int] = None
     """Lists so many of the most probable digits."""
     invert: Literal["auto", "yes", "no"] = "auto"
     """Whether the ink is darker than the paper: found out for each picture, yes, or no."""
     raw: bool = False
     """Takes 28x28 pictures, and no others, for the network's input as they are."""
-    show_preprocessed: Path | None = None
+    show_preprocessed: Optional[Path] = None
     """A PNG file to draw into what the network saw of the first pictures, step by step."""
     number: bool = False
     """Reads all the digits of each picture, line by line, and prints them."""
@@ -98,7 +124,7 @@ def parse(kind: type[Arguments], arguments: Sequence[str], command: str, default
     """Reads the flags; what tyro has to say against them becomes one line."""
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _RULES:
             return tyro.cli(kind, args=list(arguments), prog=f"jaxdigits {command}", default=default)
     except SystemExit as stop:
         if stop.code in (0, None):  # it was --help
@@ -125,9 +151,10 @@ def _explained(box: str, kind: type[Any]) -> str:
         return f"{found[2]} is {found[1]!r}; expected {expected}{hint}"
     if found := re.match(r"Missing value for argument '([^']*)'", message):
         return f"{found[1].partition('/')[0]} lacks its value"
-    if found := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: ('.*')", message):
+    if found := re.match(r"Error parsing (--[\w-]+): .*?(int|float).*?: ('.*?'|\".*?\")( -|$)", message):
         expected = "a whole number" if found[2] == "int" else "a number"
-        return f"{found[1]} is {found[3]}; expected {expected}"
+        words = [word for word in re.findall(r"choices \('(\w+)',\)", message) if word != "None"]
+        return f"{found[1]} is {found[3]}; expected {' or '.join([expected, *words])}"
     return message
 
 

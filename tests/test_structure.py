@@ -144,6 +144,15 @@ def test_the_training_imports_what_it_computes_with_and_no_more(python: Python):
     assert not (loaded - needed) & {"rich", "tyro", "safetensors"}
 
 
+def test_flags_are_read_without_what_tyro_seldom_needs(python: Python):
+    reading = "kind, words = flags.TrainArguments, '--channels 8 16 --devices 2 --max-seconds 1'.split()"
+    reading += "; flags.parse(kind, words, 'train', flags.defaults(words))"
+    reading += "; flags.parse(flags.PredictArguments, ['a.png', 'b.png', '--top', '2'], 'predict', None)"
+    loaded = loaded_by(python, f"from jaxdigits import flags; {reading}")
+    assert "tyro" in loaded
+    assert not loaded & {"typeguard", "asyncio", "numpy"}  # in Python modules, and 60 ms
+
+
 def test_every_name_that_the_library_offers_is_there():
     for name in jaxdigits.__all__:
         assert getattr(jaxdigits, name) is not None

@@ -25,8 +25,9 @@ train: setup
 
 setup: $(VENV)/installed
 
+# Hundreds of processes are started, and each would compile this library again.
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

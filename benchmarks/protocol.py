@@ -89,6 +89,9 @@ def accelerators() -> list[str]:
 def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, Any]]:
     """Runs a command in a fresh process.
 
+    Python keeps what it compiles, as it does unless a variable forbids it: else our modules, which are
+    of a clone, would be compiled again by each process, in 0.1 to 0.2 s, and those of installed packages not.
+
     Args:
       command: arguments to this Python.
       **variables: environment variables to set.
@@ -100,11 +103,12 @@ def run(command: Sequence[str], **variables: str) -> tuple[str, dict[str, Any]]:
     Raises:
       RuntimeError: the command failed.
     """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     at, started = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     with subprocess.Popen(  # noqa: S603
         [sys.executable, *command],
         cwd=ROOT,
-        env={**os.environ, **variables},
+        env={**kept, **variables},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

@@ -7,6 +7,7 @@ several processes that train together, as `Rows` of which each reads what it nee
 to `names`; which batch goes to which device, and what is done to its pixels, to the training.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -25,7 +27,7 @@ from jaxdigits.idx import SIDE, conventional, folder_sum, read_folder
 from jaxdigits.rows import Rows, row_sums
 from jaxdigits.storage import cache_root, private_folder, write_json
 
-__all__ = ["NAMES", "Dataset", "Split", "batches", "load", "tfds_source"]
+__all__ = ["NAMES", "Dataset", "Split", "ahead", "batches", "load", "tfds_source"]
 
 NAMES = names.NAMES
 """The data sets that `load` prepares by itself."""
@@ -58,6 +60,29 @@ _Examples = Iterable[Iterable[tuple[np.ndarray, np.ndarray]]]
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+_under_way: "dict[Path, Future[Dataset | None]]" = {}  # reads of arrays, for whoever loads them next
+
+
+@contextlib.contextmanager
+def ahead(name: str) -> Iterator[None]:
+    """Begins to read a data set from the cache, if it lies there, for the first `load` of it within this.
+
+    To read MNIST and to verify it takes 60 ms or more of one core, without Python's lock: another is idle
+    while the libraries that a training needs are imported.
+    """
+    place = None
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        if name in NAMES:
+            with contextlib.suppress(StorageError):  # which `load` meets as well
+                place = _place(name, "arrays")
+                _under_way[place] = pool.submit(_read_arrays, name, place, on_disk=False)
+        try:
+            yield
+        finally:
+            if place:
+                _under_way.pop(place, None)
 
 
 def load(
@@ -228,6 +253,8 @@ def _examples_of_records(name: str, say: Callable[[str], None]) -> _Examples:
 
 def _cached(name: str, arrays: Path, examples: Callable[[], _Examples], *, on_disk: bool) -> Dataset:
     """The data set that lies in this folder of the cache, written from the examples if it must be."""
+    if not on_disk and arrays in _under_way and (dataset := _under_way.pop(arrays).result()):
+        return dataset
     for _ in range(3):  # another process may be replacing the same folder
         if dataset := _read_arrays(name, arrays, on_disk=on_disk):
             return dataset

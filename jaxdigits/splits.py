@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxdigits import cache
 from jaxdigits import dataset as datasets
 from jaxdigits import mesh as meshes
 from jaxdigits.config import TrainConfig
@@ -103,7 +105,7 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
         # The same images whatever the seed, so that the validation of runs can be compared.
         order = np.random.default_rng(0).permutation(len(train_split.labels))
         kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-        train_split, validation = (Split(*(a[chosen] for a in train_split)) for chosen in (kept, held))
+        train_split, validation = (_chosen(train_split, which) for which in (kept, held))
     for name in ("non_digits", "hands"):
         if getattr(config, name) and len(data.class_names) != 10:
             raise UsageError(
@@ -113,6 +115,18 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
     made = _non_digits(train_split, config)
     origin = (data.recorded, len(train_split.labels), held_out, len(made), len(made) and config.seed)
     return Splits(data.name, train_split, made, validation, test, data.class_names, origin)
+
+
+def _chosen(split: Split, which: np.ndarray) -> Split:
+    """Some examples of a split, in memory unless it is on disk."""
+    images = split.images
+    if isinstance(images, np.ndarray):
+        shape = (len(which), *images.shape[1:])
+        images = cache.aligned(math.prod(shape)).reshape(shape)
+        np.take(split.images, which, axis=0, out=images, mode="clip")  # any other mode has a copy first
+    else:
+        images = images[which]
+    return Split(images, split.labels[which])
 
 
 def _non_digits(split: Split, config: TrainConfig) -> np.ndarray:

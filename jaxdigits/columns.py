@@ -16,23 +16,35 @@ from jaxtyping import Array, Float
 
 from jaxdigits.layers import max_pool
 
-__all__ = ["blocks_by_channel", "column_convolution", "column_dense", "columns"]
+__all__ = [
+    "activated",
+    "blocks_by_channel",
+    "column_convolution",
+    "column_dense",
+    "columns",
+    "convolution",
+    "pinned",
+]
 
-_pinned = jax.lax.optimization_barrier  # what is behind it does not reach into the loop that computes it
+pinned = jax.lax.optimization_barrier  # what is behind it does not reach into the loop that computes it
 
 
 def blocks_by_channel(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "4 14 14 batch"]:
     """Images as this module takes them, the four pixels of each 2x2 block as four channels."""
     x = x.reshape(-1, 14, 2, 14, 2).transpose(2, 4, 1, 3, 0)
-    return _pinned(x.reshape(4, 14, 14, -1))
+    return pinned(x.reshape(4, 14, 14, -1))
 
 
-def columns(x: Float[Array, "channels height width batch"]) -> Float[Array, "9*channels windows"]:
-    """Every 3x3 window as a column: row by row of the image, and of each pixel image by image."""
+def columns(
+    x: Float[Array, "channels height width batch"], size: int
+) -> Float[Array, "size*size*channels windows"]:
+    """Every window of this size as a column: row by row of the image, and of each pixel image by image."""
     channels, height, width, batch = x.shape
+    rows, across = height - size + 1, (width - size + 1) * batch
     x = x.reshape(channels, height, width * batch)
-    runs = [x[:, i : i + height - 2, j * batch : (j + width - 2) * batch] for i in range(3) for j in range(3)]
-    return jnp.concatenate(runs).reshape(9 * channels, -1)
+    taps = [(i, j) for i in range(size) for j in range(size)]
+    runs = [x[:, i : i + rows, j * batch : j * batch + across] for i, j in taps]
+    return jnp.concatenate(runs).reshape(len(taps) * channels, -1)
 
 
 def column_convolution(
@@ -45,43 +57,53 @@ def column_convolution(
 
     There is no forward-mode derivative.
     """
-    y = _convolution(x, kernel)
-    y = _pinned(jax.vmap(max_pool)(y)) if pooled else y
+    y = convolution(x, kernel)
+    return activated(pinned(jax.vmap(max_pool)(y)) if pooled else y, bias, x.dtype)
+
+
+def activated(
+    y: Float[Array, "outputs rows columns batch"], bias: Float[Array, " outputs"], dtype: jnp.dtype
+) -> Float[Array, "outputs rows columns batch"]:
+    """The bias and the ReLU, rounded to a number format."""
     flat = y.reshape(len(y), -1) + bias[:, None]
-    return _pinned(jax.nn.relu(flat).astype(x.dtype)).reshape(y.shape)
+    return pinned(jax.nn.relu(flat).astype(dtype)).reshape(y.shape)
 
 
 @jax.custom_vjp
-def _convolution(x: Array, kernel: Array) -> Array:
-    """The convolution alone, in float32."""
+def convolution(
+    x: Float[Array, "channels height width batch"], kernel: Float[Array, "size size channels outputs"]
+) -> Float[Array, "outputs rows columns batch"]:
+    """A convolution without padding, and nothing else, in float32. There is no forward-mode derivative."""
     _, height, width, batch = x.shape
-    outputs = kernel.shape[-1]
+    size, *_, outputs = kernel.shape
     filters = kernel.transpose(3, 0, 1, 2).reshape(outputs, -1)
-    return _product(filters, columns(x), 0, x.dtype).reshape(outputs, height - 2, width - 2, batch)
+    y = _product(filters, columns(x, size), 0, x.dtype)
+    return y.reshape(outputs, height - size + 1, width - size + 1, batch)
 
 
 def _convolution_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolution(x, kernel), (x, kernel)
+    return convolution(x, kernel), (x, kernel)
 
 
 def _convolution_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = residuals
-    outputs = kernel.shape[-1]
-    dy = _pinned(dy.astype(x.dtype)).reshape(outputs, -1)
-    dkernel = _product(columns(x), dy, 1, x.dtype).reshape(kernel.shape)
+    size, *_, outputs = kernel.shape
+    dy = pinned(dy.astype(x.dtype)).reshape(outputs, -1)
+    dkernel = _product(columns(x, size), dy, 1, x.dtype).reshape(kernel.shape)
     dcolumns = _product(kernel.reshape(-1, outputs), dy, 0, x.dtype)
-    fold = jax.linear_transpose(columns, jax.ShapeDtypeStruct(x.shape, dcolumns.dtype))
-    return _pinned(fold(dcolumns)[0]).astype(x.dtype), dkernel
+    shape = jax.ShapeDtypeStruct(x.shape, dcolumns.dtype)
+    fold = jax.linear_transpose(lambda x: columns(x, size), shape)
+    return pinned(fold(dcolumns)[0]).astype(x.dtype), dkernel
 
 
-_convolution.defvjp(_convolution_forward, _convolution_backward)
+convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 def column_dense(
     x: Float[Array, "channels height width batch"], kernel: Float[Array, "height*width*channels outputs"]
 ) -> Float[Array, "outputs batch"]:
     """A dense layer without its bias, in float32. There is no forward-mode derivative."""
-    return _dense(_pinned(x.transpose(1, 2, 0, 3)).reshape(-1, x.shape[-1]), kernel)
+    return _dense(pinned(x.transpose(1, 2, 0, 3)).reshape(-1, x.shape[-1]), kernel)
 
 
 @jax.custom_vjp
@@ -110,9 +132,9 @@ def _product(left: Array, right: Array, axis: int, dtype: jnp.dtype) -> Array:
     """
 
     def by_rows(factor: Array) -> Array:
-        return _pinned(_pinned(factor.astype(dtype)).reshape(-1)).reshape(factor.shape)
+        return pinned(pinned(factor.astype(dtype)).reshape(-1)).reshape(factor.shape)
 
     sides = (((1,), (axis,)), ((), ()))
-    return _pinned(
+    return pinned(
         jax.lax.dot_general(by_rows(left), by_rows(right), sides, preferred_element_type=jnp.float32)
     )

@@ -73,7 +73,7 @@ def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) ->
     """
     from jaxdigits.optimizer import make_optimizer, make_schedule
 
-    network, optimizer = _network(config, plan, mesh), make_optimizer(config, plan.updates)
+    network, optimizer = _network(config, plan, mesh, learning=False), make_optimizer(config, plan.updates)
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
     rate = jax.jit(make_schedule(config, plan.updates))
@@ -94,7 +94,7 @@ def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Ex
     """What makes updates, not yet compiled; arguments as for `compile_programs`."""
     from jaxdigits.optimizer import make_optimizer
 
-    network, optimizer = _network(config, plan, mesh), make_optimizer(config, plan.updates)
+    network, optimizer = _network(config, plan, mesh, learning=True), make_optimizer(config, plan.updates)
     platform, shares = _platform(mesh), mesh.shape["data"]
     state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
     state = cast(TrainState, meshes.shapes_on(meshes.replicated(mesh), state))
@@ -104,7 +104,9 @@ def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Ex
     return Executor.of(update, state, data, any_count=one_for_all(platform, config))
 
 
-def network_of(config: TrainConfig, outputs: int, device: Device, devices: int = 1) -> Network:
+def network_of(
+    config: TrainConfig, outputs: int, device: Device, devices: int = 1, *, learning: bool = True
+) -> Network:
     """The network that a configuration asks for, in the form in which it runs best.
 
     Args:
@@ -112,16 +114,17 @@ def network_of(config: TrainConfig, outputs: int, device: Device, devices: int =
       outputs: of the network.
       device: the device, or one of several alike.
       devices: how many share a batch.
+      learning: whether it is to be trained, or only to be read with.
     """
     from jaxdigits.model import build, fastest
 
-    form, dtype = fastest(device, config.channels, config.dtype, devices)
+    form, dtype = fastest(device, config.channels, config.dtype, devices, learning=learning)
     fixed = config.stem == "whitened"
     return build(config.channels, config.hidden, outputs, form=form, dtype=dtype, fixed_stem=fixed)
 
 
-def _network(config: TrainConfig, plan: Plan, mesh: Mesh) -> Network:
-    return network_of(config, plan.outputs, mesh.devices.flat[0], mesh.shape["data"])
+def _network(config: TrainConfig, plan: Plan, mesh: Mesh, *, learning: bool) -> Network:
+    return network_of(config, plan.outputs, mesh.devices.flat[0], mesh.shape["data"], learning=learning)
 
 
 def _platform(mesh: Mesh) -> str:

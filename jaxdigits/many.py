@@ -167,7 +167,7 @@ class _Many:
         )
         self.initial = [self.network.init(member.seed, stem) for member in members]
         one = meshes.make_mesh([device])
-        self.evaluator = compile_evaluator(self.network, one)
+        self.evaluator = compile_evaluator(network_of(config, outputs, device, learning=False), one)
 
     def _optimizer(self, numbers: dict[str, Any]) -> Any:
         return make_optimizer(_with(self.members[0], numbers), self.updates)

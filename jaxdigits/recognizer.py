@@ -64,7 +64,7 @@ class Recognizer:
         on_cpu = device.platform == "cpu"
         self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
         self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
-        form, dtype = fastest(device, model.channels, model.dtype)
+        form, dtype = fastest(device, model.channels, model.dtype, learning=False)
         # On a CPU, too: a single picture's few views take no longer as direct convolutions.
         single = model.network("direct", "float32" if model.dtype == "auto" else model.dtype)
         self._single = jax.jit(single.apply)

@@ -27,14 +27,15 @@ def exact(x, kernel, bias, pooled):
     return jax.nn.relu(y + bias).transpose(3, 1, 2, 0)
 
 
-def test_columns_are_the_windows():
+@pytest.mark.parametrize("size", [2, 3])
+def test_columns_are_the_windows(size):
     x = np.random.default_rng(0).normal(size=(3, 5, 7, 2)).astype(np.float32)
-    found = np.asarray(columns(jnp.asarray(x))).reshape(
-        3, 3, 3, 3, 5, 2
-    )  # row, column, channel; place, image
-    for i in range(3):
-        for j in range(5):
-            window = x[:, i : i + 3, j : j + 3].transpose(1, 2, 0, 3)
+    rows, across = 6 - size, 8 - size
+    found = np.asarray(columns(jnp.asarray(x), size))
+    found = found.reshape(size, size, 3, rows, across, 2)  # row, column, channel; place, image
+    for i in range(rows):
+        for j in range(across):
+            window = x[:, i : i + size, j : j + size].transpose(1, 2, 0, 3)
             np.testing.assert_array_equal(found[:, :, :, i, j], window)
 
 

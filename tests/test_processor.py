@@ -53,6 +53,9 @@ def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
     assert model.fastest(cpu, (16, 64)) == (("columns", "bfloat16") if unit else ("winograd", "float32"))
     assert model.fastest(cpu, (16, 64), "float32") == ("winograd", "float32")
     assert model.fastest(cpu, (16, 64), "bfloat16") == ("columns", "bfloat16")
+    assert model.fastest(cpu, (24, 32), "bfloat16") == ("blocks", "bfloat16")
+    assert model.fastest(cpu, (16, 64), "bfloat16", learning=False) == ("blocks", "bfloat16")
+    assert model.fastest(cpu, (16, 64), "float32", learning=False) == ("winograd", "float32")
     assert model.fastest(cpu, (4, 8), "float32") == ("patches", "float32")
     for devices in (2, 8):
         assert model.fastest(cpu, (16, 64), devices=devices) == ("patches", "float32")
@@ -64,6 +67,7 @@ def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
 def test_one_gpu_with_a_unit_for_it_multiplies_in_bfloat16(capability, unit):
     gpu = Described("gpu", capability)
     assert model.fastest(gpu, (16, 64)) == (("columns", "bfloat16") if unit else ("patches", "float32"))
+    assert model.fastest(gpu, (16, 64), learning=False) == model.fastest(gpu, (16, 64))
     assert model.fastest(gpu, (16, 64), "float32") == ("patches", "float32")
     assert model.fastest(gpu, (16, 64), devices=8) == ("patches", "float32")
     assert model.fastest(gpu, (16, 64), "bfloat16", devices=8) == ("patches", "bfloat16")

@@ -20,6 +20,7 @@ LAYERS = (
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
     {"rows", "idx", "layers", "winograd", "network", "device"},
     {"columns"},
+    {"blocks"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

@@ -164,6 +164,7 @@ def compile_evaluator(network: Network, mesh: Mesh) -> Evaluator:
 def batch_of(platform: str) -> tuple[int, int]:
     """How many images a call of an evaluator takes, and how many of them go through the network together.
 
-    On a CPU a call costs little, and small ones leave little of the last one empty.
+    On a CPU a call costs little, and small ones leave little of the last one empty: of the 2,500 images that
+    are held out by default, two calls beside each other 60.
     """
-    return (1024, 64) if platform == "cpu" else (4096, 4096)
+    return (1280, 64) if platform == "cpu" else (4096, 4096)

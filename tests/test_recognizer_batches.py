@@ -54,6 +54,20 @@ def test_many_are_read_by_one_program(
     assert len(sizes) == 1
 
 
+@pytest.mark.parametrize(("n", "size"), [(321, 320), (575, 320), (576, 96)])
+def test_very_many_are_read_in_batches_of_another_size(
+    tiny_run: TrainResult, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, n: int, size: int
+):
+    reader, sizes = Recognizer(tiny_run.model), set()
+    run = reader._logits
+    expected = reader.probabilities(images[:n])
+    monkeypatch.setattr(reader, "_large", 96)  # which has to be filled six times
+    monkeypatch.setattr(reader, "_sizes", (*reader._sizes[:-1], 320))
+    monkeypatch.setattr(reader, "_logits", lambda batch: sizes.add(len(batch)) or run(batch))
+    np.testing.assert_allclose(reader.probabilities(images[:n]), expected, atol=ROUNDING)
+    assert sizes == {size}
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_probabilities_sum_to_one_whatever_the_pixels(recognizer: Recognizer, seed: int, n: int):

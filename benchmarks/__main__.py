@@ -11,6 +11,7 @@ from benchmarks import protocol
 
 SHORT = (
     ("limit", "--rounds", "5"),
+    ("forms", "--rounds", "5"),
     ("one_minute", "--preset", "fast", "--seeds", "2", "--cold", "1"),
     ("one_minute", "--seeds", "1", "--cold", "0"),
     ("time_to_accuracy", "--seeds", "2"),

@@ -24,6 +24,7 @@ from benchmarks.result_plots import plot_accuracy, plot_handwriting, plot_limit
 from benchmarks.speed_tables import (
     ablation,
     ablation_robust,
+    forms,
     gpu_compile,
     limit,
     one_minute,
@@ -54,6 +55,7 @@ SECTIONS = (
     targets,
     gpu_targets,
     limit,
+    forms,
     one_minute,
     time_to_accuracy,
     ablation,

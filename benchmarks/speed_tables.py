@@ -72,6 +72,27 @@ def _layers() -> str:
     return table(head, rows)
 
 
+def forms() -> str:
+    """What each form of the network costs."""
+    rows = []
+    for result in results("forms"):
+        for preset, summary in result["summary"].items():
+            by_form: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+            for row in summary:
+                by_form.setdefault((row["form"], row["dtype"]), {})[row["of"]] = row
+            for (form, dtype), found in by_form.items():
+                cells = []
+                for of in ("update", "image"):
+                    mean, ratio = found[of]["microseconds"]["mean"], found[of]["ratio_to_named"]
+                    cells += [
+                        f"{mean:.{0 if mean >= 100 else 1}f}",
+                        "taken" if found[of]["named"] else f"{ratio:.2f}",
+                    ]
+                rows.append([where(result), f"`{preset}`", f"`{form}`", dtype, *cells])
+    head = ["", "preset", "form", "products in", "an update, us", "to that taken"]
+    return table([*head, "an image read, us", "to that taken"], rows)
+
+
 def steps(summary: dict[str, Any]) -> list[float]:
     """Milliseconds of forward, gradients, optimizer and augmentation: differences of nested parts.
 

@@ -30,7 +30,7 @@ from jaxdigits.step import (
     summed,
 )
 
-__all__ = ["Parts", "layers", "parts"]
+__all__ = ["Parts", "driven", "layers", "parts", "training_data"]
 
 
 class Parts(NamedTuple):
@@ -44,29 +44,38 @@ class Parts(NamedTuple):
     """What a GPU launches for a step; empty on a CPU."""
 
 
+def training_data(config: TrainConfig) -> Data:
+    """MNIST's training images, in an order in which a configuration takes them."""
+    split = dataset.load("mnist").train
+    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels.astype(np.int32))
+    order = jnp.asarray(epoch_order(0, 0, len(labels), config.batch_size))
+    return Data(images, labels, order, jax.random.key(1))
+
+
+def driven(
+    update: Callable[[TrainState, Data], TrainState], state: TrainState, data: Data, updates: int
+) -> Callable[[], None]:
+    """A function that makes so many updates, from where the last call ended, and waits."""
+    any_count = jax.local_devices()[0].platform == "cpu"
+    drive = Executor.of(update, state, data, any_count=any_count)
+    holder = [drive(jax.device_put(state), data, updates)]
+
+    def go() -> None:
+        holder[0] = jax.block_until_ready(drive(holder[0], data, updates))
+
+    return go
+
+
 def parts(config: TrainConfig, updates: int) -> Parts:
     """The step and its parts, `updates` of them at once."""
     chosen = jax.local_devices()[0]
     platform, network = chosen.platform, network_of(config, 10, chosen)
-    optimizer = make_optimizer(config, 10_000)
-    split = dataset.load("mnist").train
-    n, batch = len(split.labels), config.batch_size
-    images, labels = jnp.asarray(split.images), jnp.asarray(split.labels.astype(np.int32))
-    data = Data(images, labels, jnp.asarray(epoch_order(0, 0, n, batch)), jax.random.key(1))
+    optimizer, data = make_optimizer(config, 10_000), training_data(config)
+    n, batch = len(data.labels), config.batch_size
     still = dataclasses.replace(config, max_shift=0.0, max_scale=0.0, max_shear=0.0)
 
-    def executor(update: Callable[[TrainState, Data], TrainState], state: TrainState) -> Executor:
-        return Executor.of(update, state, data, any_count=platform == "cpu")
-
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
-        state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
-        drive = executor(update, state)
-        holder = [drive(state, data, updates)]
-
-        def go() -> None:
-            holder[0] = jax.block_until_ready(drive(holder[0], data, updates))
-
-        return go
+        return driven(update, init_state(network.init(0), optimizer), data, updates)
 
     portion = portion_of(platform, 1)
 
@@ -94,7 +103,8 @@ def parts(config: TrainConfig, updates: int) -> Parts:
     state = init_state(network.init(0), optimizer)
     kernels = []
     if platform != "cpu":
-        kernels, _ = hlo.launched(executor(step, state).compile(updates).as_text() or "", n)
+        program = Executor.of(step, state, data, any_count=False).compile(updates)
+        kernels, _ = hlo.launched(program.as_text() or "", n)
     timed = {
         "forward": looped(forward),
         "forward and gradients": looped(gradient),

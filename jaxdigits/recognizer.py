@@ -193,7 +193,7 @@ class Recognizer:
         """The logits of so few images that memory for all their views is no matter."""
         views = views_of(images, self.model.views)
         sizes = (len(views), len(images), self.model.outputs)
-        return average_views(self._run(np.concatenate(views)).reshape(sizes))
+        return average_views(self._run(views[0] if len(views) == 1 else np.concatenate(views)).reshape(sizes))
 
     def _run(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of images, one view of each."""

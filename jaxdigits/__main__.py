@@ -8,6 +8,7 @@ jaxdigits doctor [FLAGS]
 import contextlib
 import dataclasses
 import difflib
+import functools
 import gc
 import io
 import math
@@ -76,7 +77,6 @@ def _train(flags: TrainArguments, default: TrainArguments) -> None:
     """Trains, once the flags are known to be valid; `default` is what they started from."""
     with _importing():
         from jaxdigits import distributed, training
-        from jaxdigits.report import TrainReport
 
     if flags.coordinator is None and (flags.processes, flags.process_id) != (None, None):
         raise UsageError("--processes and --process-id go with --coordinator")
@@ -85,15 +85,15 @@ def _train(flags: TrainArguments, default: TrainArguments) -> None:
     config = flags.run
     if default.run.resume and config.resume == "auto":  # the run whose values the flags have started from
         config = dataclasses.replace(config, resume=default.run.resume, run_dir=None)
-    with TrainReport(math.ceil(config.epochs), quiet=flags.quiet) as report:
-        result = training.train(
-            config,
-            on_epoch=report.on_epoch,
-            on_progress=report.on_progress,
-            say=report.say,
-            started=_process_start(),
-            profile=flags.profile,
-        )
+    train = functools.partial(training.train, config, started=_process_start(), profile=flags.profile)
+    if flags.quiet:
+        train()
+        return
+    with _importing():
+        from jaxdigits.report import TrainReport
+
+    with TrainReport(math.ceil(config.epochs)) as report:
+        result = train(on_epoch=report.on_epoch, on_progress=report.on_progress, say=report.say)
         if flags.coordinator is None or distributed.first():
             report.finish(result)
 

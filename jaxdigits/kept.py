@@ -15,6 +15,7 @@ can write there can run code as its reader. Whatever is wrong with an entry, it 
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -41,7 +42,7 @@ from jaxdigits.network import shapes_of
 from jaxdigits.step import Data, Sums, TrainState
 from jaxdigits.storage import cache_root, private_folder, write_json
 
-__all__ = ["FOLDER", "Kept"]
+__all__ = ["FOLDER", "Kept", "installed"]
 
 FOLDER = "programs"  # in the folder of the caches
 _MOST = 32  # trainings whose programs are kept: a CPU's are some 0.6 MB each
@@ -193,10 +194,16 @@ def _versions(platform_of_device: str) -> dict[str, str]:
     if platform_of_device == "gpu":
         names += ["jax-cuda12-plugin", "jax-cuda13-plugin", "jax-cuda12-pjrt", "jax-cuda13-pjrt"]
         names += ["nvidia-cublas-cu12", "nvidia-cublas", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return found | {name: there for name in names if (there := installed(name))}
+
+
+@functools.cache
+def installed(package: str) -> str | None:
+    """The version of a package that is installed; looked up once, which takes a millisecond."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _source() -> str:

@@ -25,13 +25,12 @@ class TrainReport:
 
     Args:
       epochs: how many epochs there are to be.
-      quiet: show nothing at all.
       console: where to write; by default standard output.
     """
 
-    def __init__(self, epochs: int, *, quiet: bool = False, console: Console | None = None):
+    def __init__(self, epochs: int, *, console: Console | None = None):
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.epochs, self.quiet = epochs, quiet
+        self.epochs = epochs
         self._live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "TrainReport":
@@ -42,12 +41,11 @@ class TrainReport:
 
     def say(self, line: str) -> None:
         """A line for people."""
-        if not self.quiet:
-            self.console.print(line, markup=False)
+        self.console.print(line, markup=False)
 
     def on_progress(self, progress: Progress) -> None:
         """Redraws the live line, on a terminal."""
-        if self.quiet or not self.console.is_terminal:
+        if not self.console.is_terminal:
             return
         if not self._live.is_started:
             self._live.start()
@@ -57,8 +55,6 @@ class TrainReport:
 
     def on_epoch(self, metrics: dict[str, Any]) -> None:
         """Puts down the line of a finished epoch."""
-        if self.quiet:
-            return
         if self._live.is_started:
             self._live.update(Text(""), refresh=True)
         line = _epoch_line(metrics["epoch"], self.epochs, metrics["train_loss"], metrics["train_accuracy"])
@@ -70,8 +66,6 @@ class TrainReport:
     def finish(self, result: TrainResult) -> None:
         """The table at the end."""
         self._live.stop()
-        if self.quiet:
-            return
         summary, seconds = result.summary, result.summary["seconds"]
         low, high = wilson_interval(summary["test_correct"], summary["test_total"])
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from jaxdigits.dataset import Split
 from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, fit_temperature
 from jaxdigits.interrupts import Watch, unwinding
-from jaxdigits.kept import Kept
+from jaxdigits.kept import Kept, installed
 from jaxdigits.loop import Loop
 from jaxdigits.plotter import Plotter
 from jaxdigits.programs import Programs
@@ -302,8 +301,5 @@ def _summary(loop: Loop, device: devices.Device, ended: str, figures: dict[str, 
 def _versions() -> dict[str, str]:
     """Of Python and of the packages that decide the result."""
     names = ("jaxdigits", "jax", "jaxlib", "flax", "optax", "numpy", "tensorflow-datasets")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):  # of this library, run from a clone
-            versions[name] = version(name)
-    return versions
+    there = {name: installed(name) for name in names}  # not this library, where it is run from a clone
+    return {"python": platform.python_version()} | {name: value for name, value in there.items() if value}

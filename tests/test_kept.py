@@ -202,7 +202,7 @@ def test_all_that_programs_depend_on_is_in_their_name(monkeypatch):
         patch.setattr(kept, "_processor", lambda: ["another"])
         names.append(name())
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "version", lambda _: "9.9")
+        patch.setattr(kept, "installed", lambda _: "9.9")
         names.append(name())
     with monkeypatch.context() as patch:
         patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
@@ -238,7 +238,7 @@ def test_of_a_gpu_the_versions_of_its_compiler_are_in_the_name(monkeypatch):
 
     names: dict[str, set[str]] = {"gpu": set(), "cpu": set()}
     for package in ("jax-cuda13-plugin", "jax-cuda13-pjrt", "jax-cuda12-pjrt", "nvidia-cublas"):
-        monkeypatch.setattr(kept, "version", version(package))
+        monkeypatch.setattr(kept, "installed", version(package))
         for there in (gpu, cpu):
             names[there.platform].add(Kept(config, plan, there)._name)
     assert [len(names[platform]) for platform in ("gpu", "cpu")] == [4, 1]

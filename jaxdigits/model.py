@@ -174,8 +174,9 @@ def fastest(
 
     Microseconds an update of `standard` on an NVIDIA H200, jax 0.11: `direct` 221 in float32 and 208 in
     bfloat16, `patches` 172 and 154, `columns` in bfloat16 132; in batches of 512 images `direct` 289 and
-    `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a tenth less as
-    `blocks` than as `columns`, one of `standard` 5% more, an image that is only read a quarter less.
+    `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a seventh less as
+    `blocks` than as `columns`, one of `standard` no less, and an image that is only read a third less
+    (benchmarks/results/forms-*.json).
 
     Args:
       device: the device, or one of several alike.

@@ -218,8 +218,8 @@ def test_two_processes_make_the_updates_of_one_and_each_reads_its_share(tmp_path
     assert apart(weights(tmp_path / "two"), weights(alone.run_dir)).max() < 2e-5
     # Besides the labels: its half of the 59,000 that are trained on; of these every 29th, for whitening, and
     # the 4 that others are made from; and its shares of what is measured, in batches of which the first
-    # process takes 512 images and the second as many: 1,000 held out, twice, and 10,000 that are trained on.
-    for file, measured in zip(files, (2 * 512 + 10 * 512, 2 * 488 + 9 * 512 + 272), strict=True):
+    # process takes 640 images and the second as many: 1,000 held out, twice, and 10,000 that are trained on.
+    for file, measured in zip(files, (2 * 640 + 8 * 640, 2 * 360 + 7 * 640 + 400), strict=True):
         assert int(file.read_text()) == 60_000 + 784 * (29_500 + 2035 + 4 + measured)
 
 

@@ -39,10 +39,8 @@ __all__ = [
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
 # Images in one program, besides the views of a single picture.
 _BATCH_SIZES = {"cpu": (16, 64, 320), "other": (32, 256, 1024)}
-_LARGE, _MANY = (
-    1280,
-    6,
-)  # of so many such batches a CPU takes a fifth less an image; of fewer, too much is empty
+_LARGE = 1280  # of very many on a CPU, for a fifth more of them a second
+_MANY = 6  # such batches make very many: of fewer, too much of the last one could be empty
 _PORTION = 32  # of them that a CPU takes through the network at once: their windows stay in its cache
 _VIEWED_AT_ONCE = 12_800  # views of images: of ten thousand, five views at once take 60 MiB more
 _READ_AT_ONCE = 256  # pictures, where any number streams through

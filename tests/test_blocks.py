@@ -24,8 +24,14 @@ def in_blocks(x):
     return x.reshape(4 * channels, height // 2, width // 2, batch)
 
 
+def arguments(inputs, side, batch, outputs, dtype):
+    """Images, filters and biases of a layer of these sizes."""
+    x, kernel = drawn(inputs, side, side, batch, dtype=dtype), drawn(3, 3, inputs, outputs)
+    return x, kernel, drawn(outputs)
+
+
 def compiled(layer, pooled):
-    return jax.jit(lambda *arguments: layer(*arguments, pooled), compiler_options=OPTIONS)
+    return jax.jit(lambda *given: layer(*given, pooled), compiler_options=OPTIONS)
 
 
 def test_blocks_of_blocks_are_blocks_twice():
@@ -45,9 +51,7 @@ def test_filters_of_blocks_are_the_filters_and_zeros():
 @NUMBERS
 @SIZES
 def test_a_layer_is_that_of_pixels(sizes, dtype, pooled):
-    inputs, side, batch, outputs = sizes
-    x, kernel = drawn(inputs, side, side, batch, dtype=dtype), drawn(3, 3, inputs, outputs)
-    bias = drawn(outputs)
+    x, kernel, bias = arguments(*sizes, dtype)
     found = compiled(block_convolution, pooled)(in_blocks(x), kernel, bias)
     expected = compiled(column_convolution, pooled)(x, kernel, bias)
     assert found.dtype == expected.dtype == dtype
@@ -60,9 +64,8 @@ def test_a_layer_is_that_of_pixels(sizes, dtype, pooled):
 @NUMBERS
 @SIZES
 def test_and_so_are_its_gradients(sizes, dtype, pooled):
-    inputs, side, batch, outputs = sizes
-    x, kernel = drawn(inputs, side, side, batch, dtype=dtype), drawn(3, 3, inputs, outputs)
-    bias, after = drawn(outputs), side - 2
+    _, side, batch, outputs = sizes
+    (x, kernel, bias), after = arguments(*sizes, dtype), side - 2
     # Twelve, so that what up to four pixels share stays whole.
     weights = 12 * drawn(outputs, after // (1 + pooled), after // (1 + pooled), batch)
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxdigits import cache as folders
 from jaxdigits import dataset, records
-from jaxdigits.errors import DataError, StorageError
+from jaxdigits.errors import DataError, StorageError, UsageError
 
 from .idx_files import damage, one_line, silent
 from .preparing import PREPARE, start
@@ -46,6 +46,39 @@ def test_only_the_first_load_prepares(tiny: list[str]):
     for one, other in zip((*first.train, *first.test), (*second.train, *second.test), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [len(split.images) for split in (first.train, first.test)] == [3, 2]
+
+
+def test_what_was_read_ahead_is_loaded_once_and_then_read_again(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    expected = dataset.load(say=lambda _: None)
+    reads, read = [], dataset._read_arrays
+    monkeypatch.setattr(dataset, "_read_arrays", lambda *a, **how: reads.append(a) or read(*a, **how))
+    with dataset.ahead("mnist"):
+        first, second = dataset.load(say=silent), dataset.load(say=silent)
+    assert len(reads) == 2
+    assert not dataset._under_way
+    for found in (first, second):
+        np.testing.assert_array_equal(found.train.images, expected.train.images)
+    assert tiny == ["records", "arrays"]
+
+
+def test_what_cannot_be_read_ahead_is_prepared_or_refused_as_ever(tmp_path: Path, tiny: list[str]):
+    with dataset.ahead("mnist"):
+        assert len(dataset.load(say=lambda _: None).train.labels) == 3
+    damage(tmp_path / "datasets" / "mnist-arrays" / "train.u8")
+    with dataset.ahead("mnist"):
+        assert len(dataset.load(say=lambda _: None).train.labels) == 3
+    assert tiny == ["records", "arrays", "arrays"]
+    with dataset.ahead("no_such_set"), pytest.raises(UsageError):
+        dataset.load("no_such_set", say=silent)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_images_lie_where_xla_takes_them_without_a_copy():
+    dataset.load(say=lambda _: None)
+    loaded = dataset.load(say=silent)
+    assert {split.images.ctypes.data % 64 for split in (loaded.train, loaded.test)} == {0}
 
 
 @pytest.mark.parametrize("how", ["gone", "flipped"])

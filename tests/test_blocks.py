@@ -24,8 +24,9 @@ def in_blocks(x):
     return x.reshape(4 * channels, height // 2, width // 2, batch)
 
 
-def arguments(inputs, side, batch, outputs, dtype):
+def arguments(sizes, dtype):
     """Images, filters and biases of a layer of these sizes."""
+    inputs, side, batch, outputs = sizes
     x, kernel = drawn(inputs, side, side, batch, dtype=dtype), drawn(3, 3, inputs, outputs)
     return x, kernel, drawn(outputs)
 
@@ -51,7 +52,7 @@ def test_filters_of_blocks_are_the_filters_and_zeros():
 @NUMBERS
 @SIZES
 def test_a_layer_is_that_of_pixels(sizes, dtype, pooled):
-    x, kernel, bias = arguments(*sizes, dtype)
+    x, kernel, bias = arguments(sizes, dtype)
     found = compiled(block_convolution, pooled)(in_blocks(x), kernel, bias)
     expected = compiled(column_convolution, pooled)(x, kernel, bias)
     assert found.dtype == expected.dtype == dtype
@@ -65,7 +66,7 @@ def test_a_layer_is_that_of_pixels(sizes, dtype, pooled):
 @SIZES
 def test_and_so_are_its_gradients(sizes, dtype, pooled):
     _, side, batch, outputs = sizes
-    (x, kernel, bias), after = arguments(*sizes, dtype), side - 2
+    (x, kernel, bias), after = arguments(sizes, dtype), side - 2
     # Twelve, so that what up to four pixels share stays whole.
     weights = 12 * drawn(outputs, after // (1 + pooled), after // (1 + pooled), batch)
 

@@ -14,7 +14,7 @@ from jaxdigits.config import PRESETS
 __all__ = ["gpu_targets", "targets"]
 
 OLDER = "°"  # behind a figure that is of an earlier form of its preset, or counted otherwise
-FILTERS_COUNT = "2026-11-28T15:20"  # since when the first filters' seconds, of the images, are training
+MUON = "2026-11-29T03:20"  # since when `fast` and `sprint` are trained with it
 KERAS_IN_BFLOAT16 = "2026-11-28T15:30"  # since when Keras has it where it is faster
 
 
@@ -184,7 +184,7 @@ def _older(target: Target, result: dict[str, Any]) -> bool:
     """Whether a result is of a preset that is another one now, or counted otherwise, as far as it tells."""
     date = result["environment"]["date"]
     if target.benchmark in (HEADLINE, KERAS):
-        return date < FILTERS_COUNT
+        return date < MUON
     if target.benchmark == PREDICT and "batches" in target.words:
         return date < KERAS_IN_BFLOAT16
     if target.benchmark == MINUTE:

@@ -29,6 +29,8 @@ __all__ = [
     "portion_of",
 ]
 
+_NARROW = 32  # filters of the second convolution, with which twice the images stay in a CPU's cache
+
 
 class Plan(NamedTuple):
     """How large a training is.
@@ -100,7 +102,9 @@ def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Ex
     state = cast(TrainState, meshes.shapes_on(meshes.replicated(mesh), state))
     order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
     data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
-    update = make_update(network, optimizer, config, plan.updates, portion_of(platform, shares))
+    update = make_update(
+        network, optimizer, config, plan.updates, portion_of(platform, shares, config.channels)
+    )
     return Executor.of(update, state, data, any_count=one_for_all(platform, config))
 
 
@@ -148,12 +152,15 @@ def counts(plan: Plan, any_count: bool) -> Sequence[int | None]:
     return [plan.updates_per_epoch] * (epochs > 0) + [left] * (left > 0)
 
 
-def portion_of(platform: str, devices: int) -> int | None:
+def portion_of(platform: str, devices: int, channels: tuple[int, ...]) -> int | None:
     """How many images have their gradients taken together, for `make_update`.
 
-    What 128 need stays in a CPU's cache.
+    What these need stays in a CPU's cache: of `standard` 128 are, on two cores of an EPYC, as fast as 256 or
+    up to 6% faster; of `fast` they are a tenth slower.
     """
-    return 128 * devices if platform == "cpu" else None
+    if platform != "cpu":
+        return None
+    return (256 if channels[1] <= _NARROW else 128) * devices
 
 
 def compile_evaluator(network: Network, mesh: Mesh) -> Evaluator:

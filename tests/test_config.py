@@ -18,11 +18,8 @@ from jaxdigits.fields import Sizes
 FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 
 NAN = st.just(float("nan"))
-WORDS = st.text(max_size=20).filter(
-    lambda word: (
-        word not in ("auto", "cpu", "gpu", "float32", "bfloat16", "whitened", "tuned", "random", *PRESETS)
-    )
-)
+CHOICES = "auto", "cpu", "gpu", "float32", "bfloat16", "whitened", "tuned", "random", "adamw", "muon"
+WORDS = st.text(max_size=20).filter(lambda word: word not in (*CHOICES, *PRESETS))
 
 
 def outside(low: float, high: float) -> st.SearchStrategy[float]:
@@ -60,6 +57,7 @@ OUT_OF_RANGE: dict[str, st.SearchStrategy[Any]] = {
     | st.lists(SIZES, min_size=5, max_size=9).map(tuple)
     | st.tuples(SIZES, outside_whole(1, 4096)),
     "stem": WORDS,
+    "optimizer": WORDS,
     "hidden": outside_whole(1, 65_536),
     "dtype": WORDS,
     "views": st.integers().filter(lambda views: views not in (1, 5, 9)),
@@ -95,6 +93,7 @@ IN_RANGE: dict[str, st.SearchStrategy[Any]] = {
     "non_digits": st.integers(0, 100_000),
     "channels": st.lists(SIZES, min_size=2, max_size=4).map(tuple),
     "stem": st.sampled_from(["whitened", "tuned", "random"]),
+    "optimizer": st.sampled_from(["adamw", "muon"]),
     "hidden": st.integers(1, 65_536),
     "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
     "views": st.sampled_from([1, 5, 9]),

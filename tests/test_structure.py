@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "processor", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx", "layers", "winograd", "network", "device"},
+    {"rows", "idx", "layers", "winograd", "network", "device", "muon"},
     {"columns"},
     {"blocks"},
     {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}

@@ -123,7 +123,7 @@ def test_the_first_convolution_whitens_the_images_of_the_run(tiny_run, mnist):
 
 @pytest.mark.parametrize("stem", ["tuned", "random"])
 def test_a_first_convolution_that_is_trained_starts_where_it_should(tmp_path, stem):
-    overrides = {"data_dir": str(small_set(tmp_path)), "stem": stem, "learning_rate": 1e-5, "epochs": 1}
+    overrides = {"data_dir": str(small_set(tmp_path)), "stem": stem, "learning_rate": 1e-5, "epochs": 3}
     result = train("fast", run_dir=str(tmp_path / "run"), **overrides, **SMALL)
     images = load(data_dir=tmp_path / "digits").train.images
     kernel, bias = whitened_filters(images, result.model.channels[0])

@@ -26,6 +26,7 @@ import tyro
 
 from benchmarks import protocol
 from benchmarks.one_minute import train
+from jaxdigits import processor
 from jaxdigits.config import resolve
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DataError
@@ -174,7 +175,11 @@ def main(arguments: Arguments) -> None:
         sys.exit(f"--last is a number of rungs, from 1 to {len(ladder)}, not {arguments.last}.")
     if arguments.seeds < 1:
         sys.exit(f"--seeds is a number of runs, at least 1, not {arguments.seeds}.")
-    chosen = range(len(ladder) - (arguments.last or len(ladder)), len(ladder))
+    chosen = [*range(len(ladder) - (arguments.last or len(ladder)), len(ladder))]
+    if ("--dtype", "bfloat16") == ladder[-1][1] and not processor.multiplies_bfloat16():
+        print(f"left out: {ladder[chosen.pop()][0]}; this processor has no unit for them")
+    if not chosen:
+        sys.exit("No rung is left to be measured.")
     epochs = arguments.epochs or (3 if preset in APART else None)
     figures = ["validation_accuracy", "validation_loss", "train_seconds"]
     figures += ["corruption_error", "refused"] if preset in APART else []

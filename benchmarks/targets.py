@@ -13,6 +13,7 @@ from jaxdigits.config import PRESETS
 
 __all__ = ["gpu_targets", "targets"]
 
+_LAST_BITS = 1e-9  # by which a mean may miss a bound that it has
 OLDER = "°"  # behind a figure that is of an earlier form of its preset, or counted otherwise
 MUON = "2026-11-29T03:20"  # since when `fast` and `sprint` are trained with it
 KERAS_IN_BFLOAT16 = "2026-11-28T15:30"  # since when Keras has it where it is faster
@@ -175,7 +176,7 @@ def _told(goals: Sequence[Target], *, on_gpu: bool) -> str:
 
 def _cell(target: Target, value: float, place: str, older: bool) -> str:
     bound = target.bound("Python 3.11" not in place)
-    met = value >= bound if target.above else value < bound
+    met = value >= bound - _LAST_BITS if target.above else value < bound
     shown = format(value, target.form) + (OLDER if older else "")
     return shown if met else f"**{shown}, missed**"
 

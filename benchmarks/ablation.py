@@ -176,7 +176,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds < 1:
         sys.exit(f"--seeds is a number of runs, at least 1, not {arguments.seeds}.")
     chosen = [*range(len(ladder) - (arguments.last or len(ladder)), len(ladder))]
-    if ("--dtype", "bfloat16") == ladder[-1][1] and not processor.multiplies_bfloat16():
+    if ladder[-1][1] == ("--dtype", "bfloat16") and not processor.multiplies_bfloat16():
         print(f"left out: {ladder[chosen.pop()][0]}; this processor has no unit for them")
     if not chosen:
         sys.exit("No rung is left to be measured.")

@@ -229,7 +229,7 @@ def told(benchmark: str, result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
             minute(225, 0.9964, 60.0),
             ["**99.64, missed**", "**60.0, missed**", "**29.0, missed**", "**1100, missed**"],
         ),
-        (minute(225, 0.9964999999999999, 32.5), ["99.65", "32.5", "1.5", "**1100, missed**"]),  # a mean's bits
+        (minute(225, 0.9964999999999999, 32.5), ["99.65", "32.5", "1.5", "**1100, missed**"]),
         (minute(450, 0.9966, 32.5), ["99.66°", "32.5°", "1.5°", "**1100°, missed**"]),
     ],
 )

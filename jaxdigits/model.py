@@ -32,7 +32,7 @@ __all__ = ["CNN", "build", "fastest"]
 
 _AMPERE = 8.0  # NVIDIA's compute capability from which on GPUs multiply bfloat16 in their tensor cores
 _MANY = 512  # products a pixel and tap in the second convolution, for its images to come pixel by pixel
-_WITH_BFLOAT16 = (0, 10)  # jax whose XLA leaves products of bfloat16 to that unit
+_WITH_BFLOAT16 = (0, 10)  # jax whose XLA has products of bfloat16 made by a CPU's instructions for them
 _NARROW = (
     32  # outputs of the second convolution, for products with zeros to cost an update less than they save
 )
@@ -175,14 +175,15 @@ def fastest(
     Microseconds an update of `standard` on an NVIDIA H200, jax 0.11: `direct` 221 in float32 and 208 in
     bfloat16, `patches` 172 and 154, `columns` in bfloat16 132; in batches of 512 images `direct` 289 and
     `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a seventh less as
-    `blocks` than as `columns`, one of `standard` no less, and an image that is only read a third less
-    (benchmarks/results/forms-*.json).
+    `blocks` than as `columns`, one of `standard` no less, and an image that is only read a third less. On an
+    AMD EPYC, whose bfloat16 products have but twice the rate of those in float32, `columns` take least: a
+    sixth to a quarter less than `winograd` (benchmarks/results/forms-*.json).
 
     Args:
       device: the device, or one of several alike.
       channels: as for `build`.
-      dtype: the number format, if it is decided; of `auto`, float32, but bfloat16 for one device that has a
-        unit for its products.
+      dtype: the number format, if it is decided; of `auto`, float32, but bfloat16 for one device that
+        multiplies it faster.
       devices: how many share a batch. What does not come image by image, XLA does not divide among them.
       learning: whether gradients are taken, or images only read.
     """
@@ -192,14 +193,14 @@ def fastest(
     if device.platform not in ("cpu", "gpu"):
         return "direct", dtype
     if alone and dtype == "bfloat16":
-        narrow = channels[1] <= _NARROW or not learning
-        return "blocks" if device.platform == "cpu" and narrow else "columns", dtype
+        zeros_pay = device.platform == "cpu" and processor.has_matrix_unit()
+        return "blocks" if zeros_pay and (channels[1] <= _NARROW or not learning) else "columns", dtype
     pixelwise = alone and device.platform == "cpu" and channels[0] * channels[1] >= _MANY
     return "winograd" if pixelwise else "patches", dtype
 
 
 def _multiplies_bfloat16(device: Device) -> bool:
-    """Whether a device has a unit for products in bfloat16 that XLA makes use of."""
+    """Whether a device has products in bfloat16, faster than in float32, that XLA makes use of."""
     if device.platform == "cpu":
         return processor.multiplies_bfloat16() and jax.__version_info__ >= _WITH_BFLOAT16
     return (nvidia_capability(device) or 0.0) >= _AMPERE

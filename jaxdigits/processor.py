@@ -4,7 +4,7 @@ import functools
 import itertools
 from pathlib import Path
 
-__all__ = ["described", "instruction_sets", "multiplies_bfloat16"]
+__all__ = ["described", "has_matrix_unit", "instruction_sets", "multiplies_bfloat16"]
 
 
 @functools.cache
@@ -26,5 +26,13 @@ def instruction_sets() -> frozenset[str]:
 
 
 def multiplies_bfloat16() -> bool:
+    """Whether it has instructions for products in bfloat16, of at least twice the rate of those in float32.
+
+    Arm's are not among them: nothing was measured there.
+    """
+    return bool({"avx512_bf16", "amx_bf16"} & instruction_sets())
+
+
+def has_matrix_unit() -> bool:
     """Whether it has a matrix unit for bfloat16, of many times the rate of its float32 products: AMX."""
     return "amx_bf16" in instruction_sets()

@@ -38,17 +38,26 @@ def test_the_first_of_several_is_described(told):
     assert processor.described()["model name"] == "Some Kind of CPU"
     assert processor.instruction_sets() == {"fpu", "avx2", "amx_bf16"}
     assert processor.multiplies_bfloat16()
+    assert processor.has_matrix_unit()
 
 
-@pytest.mark.parametrize("text", [None, "", "no field\n", "flags : avx512_bf16\n", "Features : bf16 fp\n"])
-def test_where_nothing_is_told_there_is_no_unit(told, text):
+def test_instructions_are_no_matrix_unit(told):
+    told("flags : avx512_bf16\n")
+    assert processor.multiplies_bfloat16()
+    assert not processor.has_matrix_unit()
+
+
+@pytest.mark.parametrize("text", [None, "", "no field\n", "flags : avx512f\n", "Features : bf16 fp\n"])
+def test_where_nothing_is_told_there_is_neither(told, text):
     told(text)
     assert not processor.multiplies_bfloat16()
+    assert not processor.has_matrix_unit()
 
 
 @pytest.mark.parametrize("unit", [False, True])
-def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
+def test_one_cpu_that_is_faster_in_bfloat16_multiplies_in_it(monkeypatch, unit):
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: unit)
+    monkeypatch.setattr(processor, "has_matrix_unit", lambda: True)
     cpu = Described("cpu")
     assert model.fastest(cpu, (16, 64)) == (("columns", "bfloat16") if unit else ("winograd", "float32"))
     assert model.fastest(cpu, (16, 64), "float32") == ("winograd", "float32")
@@ -59,6 +68,14 @@ def test_one_cpu_with_a_unit_for_it_multiplies_in_bfloat16(monkeypatch, unit):
     assert model.fastest(cpu, (4, 8), "float32") == ("patches", "float32")
     for devices in (2, 8):
         assert model.fastest(cpu, (16, 64), devices=devices) == ("patches", "float32")
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_without_a_matrix_unit_no_cpu_multiplies_with_zeros(monkeypatch, learning):
+    monkeypatch.setattr(processor, "has_matrix_unit", lambda: False)
+    for channels in ((24, 32), (16, 64)):
+        form = model.fastest(Described("cpu"), channels, "bfloat16", learning=learning)
+        assert form == ("columns", "bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ PRESETS: dict[str, TrainConfig] = {
     # held out its 108 updates read 98.9%, as 281 of AdamW's do that see 128 each, a third more (16 seeds
     # each, deviations 0.06 and 0.07). Batches of 128, 192 or 384 read as much for as many images, but have
     # more or longer updates. A momentum a tenth lower or higher, decay of 1, twice the label smoothing: no
-    # better there; Muon for the last layer too, or two iterations in place of its three: 0.1 points worse (8
+    # better there; Muon for the last layer too, or two iterations in place of its three: up to 0.1 worse (8
     # to 12 seeds, deviations 0.04 to 0.1). 16 and 32 filters are a seventh sooner there, at half of an EPYC's
     # product rate, where these have two thirds.
     "fast": TrainConfig(

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-__all__ = ["ITERATIONS", "orthogonalized", "scale_by_muon"]
+__all__ = ["orthogonalized", "scale_by_muon"]
 
-ITERATIONS = 3
+_ITERATIONS = 3
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315  # Jordan's: small singular values grow fastest, the rest is near 1
 
 
@@ -70,7 +70,7 @@ def orthogonalized(matrix: Float[Array, "rows columns"]) -> Float[Array, "rows c
     bound = jnp.linalg.norm(square) + jnp.finfo(matrix.dtype).tiny  # of the largest singular value's square
     square, one = square / bound, jnp.eye(len(square), dtype=matrix.dtype)
     product = factor = a * one + b * square + c * (square @ square)
-    for _ in range(ITERATIONS - 1):
+    for _ in range(_ITERATIONS - 1):
         square = factor @ factor @ square
         factor = a * one + b * square + c * (square @ square)
         product = factor @ product

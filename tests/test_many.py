@@ -29,12 +29,12 @@ def apart(a, b):
 
 @pytest.mark.parametrize(("updates", "seed"), [(1, 0), (2, 1)])
 def test_a_member_is_what_a_training_by_itself_gives(tmp_path, seed, updates):
-    some: dict[str, Any] = SMOKE | {"max_updates": updates, "dtype": "float32"}
+    some: dict[str, Any] = SMOKE | {"max_updates": updates, "dtype": "float32", "batch_size": 128}
     alone = train("fast", run_dir=str(tmp_path / "run"), seed=seed, **some)
     member = train_many([seed], "fast", **some)
     # Those of another seed are 0.3 away. A last bit between the two programs grows with every update, in the
     # few weights for which Adam divides by nearly nothing.
-    assert apart(member.models[0].params, alone.model.params).max() < {1: 1e-7, 2: 2e-5}[updates]
+    assert apart(member.models[0].params, alone.model.params).max() < {1: 1e-8, 2: 2e-5}[updates]
     for figure in ("test_correct", "test_total"):
         assert member.metrics[0][figure] == alone.summary[figure]
 

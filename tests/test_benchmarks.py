@@ -202,11 +202,11 @@ def test_a_processor_in_words_may_name_a_file(processor: str, words: str):
 
 
 def minute(updates: int, accuracy: float, total: float) -> dict[str, Any]:
-    """A result file of `one_minute`, of a training of 10 epochs with so many updates each."""
+    """A result file of `one_minute`, of a training of 13 epochs with so many updates each."""
     seconds = {
         name: {"mean": value} for name, value in (("total", total), ("train", 30.0), ("evaluate", 1.0))
     }
-    run = {"caches": "warm", "epochs": 10.0, "steps": 10 * updates, "peak_memory_mib": 500.0}
+    run = {"caches": "warm", "epochs": 13.0, "steps": 13 * updates, "peak_memory_mib": 500.0}
     return {
         "environment": {"processor": "A CPU", "versions": {"python": "3.13.0", "jax": "1"}, "date": "2099"},
         "summary": {"warm": {"test_accuracy": {"mean": accuracy}, "seconds": seconds}},

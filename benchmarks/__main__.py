@@ -11,12 +11,12 @@ from benchmarks import protocol
 
 SHORT = (
     ("limit", "--rounds", "5"),
-    ("forms", "--rounds", "5"),
+    ("forms", "--rounds", "5", "--presets", "fast"),
     ("one_minute", "--preset", "fast", "--seeds", "2", "--cold", "1"),
     ("one_minute", "--seeds", "1", "--cold", "0"),
     ("time_to_accuracy", "--seeds", "2"),
-    ("ablation", "--seeds", "1"),
-    ("predict_speed", "--rounds", "2"),
+    ("ablation", "--seeds", "1", "--last", "6"),
+    ("predict_speed", "--rounds", "1"),
     ("corruptions", "--images", "200"),
     ("outliers", "--count", "20"),
     ("pages", "--pages", "10"),
@@ -31,7 +31,7 @@ SHORT = (
     ),
     ("checkpoints", "--turns", "1", "--epochs", "2"),
     ("kills", "--kills", "3"),
-    ("faults", "--every", "30"),
+    ("faults", "--every", "60"),
 )
 LEFT_OUT = 77  # the status of a benchmark that lacks what it measures, and has said so
 

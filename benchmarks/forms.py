@@ -51,7 +51,7 @@ def candidates(platform: str, dtypes: tuple[str, ...]) -> list[tuple[Form, str]]
 def updating(config: TrainConfig, network: Network, updates: int) -> Callable[[], None]:
     """Makes so many updates."""
     optimizer = make_optimizer(config, 10_000)
-    portion = portion_of(jax.local_devices()[0].platform, 1, config.channels)
+    portion = portion_of(network, jax.local_devices()[0].platform)
     update = make_update(network, optimizer, config, 10_000, portion)
     return driven(update, init_state(network.init(0), optimizer), training_data(config), updates)
 

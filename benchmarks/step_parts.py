@@ -77,7 +77,7 @@ def parts(config: TrainConfig, updates: int) -> Parts:
     def looped(update: Callable[[TrainState, Data], TrainState]) -> Callable[[], None]:
         return driven(update, init_state(network.init(0), optimizer), data, updates)
 
-    portion = portion_of(platform, 1, config.channels)
+    portion = portion_of(network, platform)
 
     def loss(params: Any, part: Part) -> jax.Array:
         losses = cross_entropy(network.apply(params, part.images), part.labels, config.label_smoothing)

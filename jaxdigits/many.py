@@ -182,7 +182,7 @@ class _Many:
         """A member after `count` updates of an epoch of this order."""
         config = _with(self.members[0], member.numbers)
         data = Data(images, labels, order, wrap_key(key_data(member.numbers["seed"], jnp.stack)))
-        portion = portion_of(self.platform, 1, config.channels) if self.abreast == 1 else None
+        portion = portion_of(self.network, self.platform) if self.abreast == 1 else None
         update = make_update(self.network, self._optimizer(member.numbers), config, self.updates, portion)
         state = member.state._replace(sums=zero_sums())
         return member._replace(state=jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state))

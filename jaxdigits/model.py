@@ -159,7 +159,7 @@ def build(
     def apply(params: Params, images: jax.Array) -> jax.Array:
         return CNN(params, form=form, dtype=dtype, fixed_stem=fixed_stem)(images)
 
-    return Network(functools.partial(draw, shapes), apply, shapes)
+    return Network(functools.partial(draw, shapes), apply, shapes, dtype)
 
 
 def fastest(

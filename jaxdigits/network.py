@@ -29,11 +29,13 @@ class Network(NamedTuple):
       apply: parameters and images [batch, 28, 28, 1], with pixels from 0 to 255, to float32 logits
         [batch, classes].
       shapes: the parameters' shapes and dtypes, in the same tree.
+      dtype: the number format of its products.
     """
 
     init: Callable[..., Params]
     apply: Callable[[Params, jax.Array], jax.Array]
     shapes: Params
+    dtype: str
 
 
 def shapes_of(channels: tuple[int, ...], hidden: int, classes: int) -> Params:

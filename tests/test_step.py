@@ -1,5 +1,5 @@
 import math
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdigits.config import resolve
+from jaxdigits.compiling import portion_of
+from jaxdigits.config import Preset, resolve
 from jaxdigits.model import build
 from jaxdigits.network import Form
 from jaxdigits.optimizer import make_optimizer
@@ -110,6 +111,15 @@ def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     assert int(parts.sums.images) == n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
     np.testing.assert_allclose(float(whole.sums.loss), float(parts.sums.loss), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_no_preset_has_a_batch_that_cannot_go_portion_by_portion(preset, dtype):
+    config = resolve(preset)
+    portion = portion_of(build(config.channels, config.hidden, 10, form="columns", dtype=dtype), "cpu")
+    assert portion
+    assert config.batch_size <= portion or config.batch_size % portion == 0
 
 
 def test_cross_entropy_is_that_of_the_smoothed_target():

@@ -27,9 +27,9 @@ import tyro
 from benchmarks import protocol
 from benchmarks.one_minute import train
 from jaxdigits import processor
-from jaxdigits.config import resolve
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DataError
+from jaxdigits.presets import resolve
 from jaxdigits.splits import load_splits
 
 # Each rung's name and the flags that it adds to those above it.

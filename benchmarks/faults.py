@@ -33,8 +33,8 @@ from benchmarks import protocol
 from benchmarks.kills import outcome
 from jaxdigits import child, dataset, saver
 from jaxdigits.__main__ import main as command
-from jaxdigits.config import resolve
 from jaxdigits.last_snapshot import LAST_FILE
+from jaxdigits.presets import resolve
 from jaxdigits.resume import SUMMARY_FILE
 from jaxdigits.training import train
 

@@ -21,11 +21,12 @@ from benchmarks.limit import ON_ACCELERATOR, ON_CPU, timed
 from benchmarks.step_parts import driven, training_data
 from jaxdigits import device
 from jaxdigits.compiling import batch_of, portion_of
-from jaxdigits.config import PRESETS, Preset, TrainConfig
+from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.evaluate import in_portions
 from jaxdigits.model import build, fastest
 from jaxdigits.network import Form, Network
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import PRESETS
 from jaxdigits.step import init_state, make_update
 
 

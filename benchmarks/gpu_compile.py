@@ -32,7 +32,8 @@ import tyro
 from benchmarks import hlo, protocol
 from benchmarks.__main__ import LEFT_OUT
 from benchmarks.hlo import Kernel
-from jaxdigits.config import PRESETS, Preset, TrainConfig
+from jaxdigits.config import Preset, TrainConfig
+from jaxdigits.presets import PRESETS
 
 GPU = Literal["h200", "h100", "a100"]
 MODELS = {

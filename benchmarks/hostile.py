@@ -33,6 +33,7 @@ from benchmarks.mutants import Files, bytewise, drawn, json_values, write
 from jaxdigits import __main__ as command_line
 from jaxdigits import config, dataset, loader
 from jaxdigits.errors import DataError
+from jaxdigits.presets import PRESETS, from_json
 from jaxdigits.rows import row_sums
 
 __all__ = ["READERS", "Reader"]
@@ -140,12 +141,10 @@ def config_inputs(count: int, seed: int) -> Iterator[bytes]:
     """Mutated files of both presets, and objects of any fields and values."""
     from hypothesis import strategies as st
 
-    presets = {name: json.dumps(config.to_json(preset)).encode() for name, preset in config.PRESETS.items()}
+    presets = {name: json.dumps(config.to_json(preset)).encode() for name, preset in PRESETS.items()}
     for files in bytewise(presets, count // 2, seed):
         yield from files.values()
-    objects = st.dictionaries(
-        st.sampled_from([*config.to_json(config.PRESETS["fast"]), "run_dir"]), json_values()
-    )
+    objects = st.dictionaries(st.sampled_from([*config.to_json(PRESETS["fast"]), "run_dir"]), json_values())
     for fields in drawn(objects, count - count // 2, seed):
         yield json.dumps(fields).encode()
 
@@ -153,7 +152,7 @@ def config_inputs(count: int, seed: int) -> Iterator[bytes]:
 def read_config(content: bytes, folder: Path) -> object:
     """Reads a configuration's file."""
     (folder / "config.json").write_bytes(content)
-    return config.to_json(config.from_json(folder / "config.json"))
+    return config.to_json(from_json(folder / "config.json"))
 
 
 # Pictures.
@@ -186,9 +185,7 @@ def flag_inputs(count: int, seed: int) -> list[list[str]]:
     """Flags of both commands, some misspelt, with values of any kind."""
     from hypothesis import strategies as st
 
-    names = [
-        f"--{name.replace('_', '-')}" for name in (*config.to_json(config.PRESETS["fast"]), "config", "quiet")
-    ]
+    names = [f"--{name.replace('_', '-')}" for name in (*config.to_json(PRESETS["fast"]), "config", "quiet")]
     names += ["--model", "--json", "--invert", "--raw", "--number", "--show-preprocessed"]
     flags = st.sampled_from(names)
     misspelt = st.builds(lambda name, i: name[:i] + name[i + 1 :], flags, st.integers(3, 9))

@@ -13,12 +13,13 @@ import numpy as np
 
 from benchmarks.mutants import Files, bytewise, drawn, json_values, write
 from jaxdigits.checkpoint import Model, load_model, save_model
-from jaxdigits.config import PRESETS, to_json
+from jaxdigits.config import to_json
 from jaxdigits.errors import DataError
 from jaxdigits.joint_snapshot import JointSnapshots
 from jaxdigits.mesh import make_mesh
 from jaxdigits.model import build
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import PRESETS
 from jaxdigits.snapshot import Record, Snapshot, host_copy, load_snapshot, packed, save_snapshot
 from jaxdigits.step import init_state
 

@@ -33,8 +33,9 @@ from benchmarks import hlo, protocol
 from benchmarks.operations import operations, training_operations
 from benchmarks.step_parts import layers, parts
 from jaxdigits import device
-from jaxdigits.config import PRESETS, Preset
+from jaxdigits.config import Preset
 from jaxdigits.model import fastest
+from jaxdigits.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)

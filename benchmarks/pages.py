@@ -21,9 +21,9 @@ import tyro
 
 from benchmarks import protocol
 from jaxdigits import device
-from jaxdigits.config import resolve
 from jaxdigits.dataset import Split
 from jaxdigits.evaluate import wilson_interval
+from jaxdigits.presets import resolve
 from jaxdigits.reading import read
 from jaxdigits.recognizer import load
 from jaxdigits.splits import load_splits

@@ -47,9 +47,9 @@ def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: 
     from jaxdigits import distributed
     from jaxdigits import mesh as meshes
     from jaxdigits.compiling import network_of
-    from jaxdigits.config import resolve
     from jaxdigits.executor import Executor
     from jaxdigits.optimizer import make_optimizer
+    from jaxdigits.presets import resolve
     from jaxdigits.step import Data, epoch_order, init_state, make_update
 
     processes, each = map(int, layout.split("x"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import gpu_compile, hlo
-from jaxdigits.config import PRESETS
+from jaxdigits.presets import PRESETS
 
 __all__ = ["ASSUMPTIONS", "GPUS", "allreduce_seconds", "compile_on", "estimate"]
 

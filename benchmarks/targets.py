@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.tables import machine, results, table
-from jaxdigits.config import PRESETS
+from jaxdigits.presets import PRESETS
 
 __all__ = ["gpu_targets", "targets"]
 

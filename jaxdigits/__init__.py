@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdigits import dataset
-    from jaxdigits.config import PRESETS, TrainConfig
+    from jaxdigits.config import TrainConfig
     from jaxdigits.ensemble import Ensemble
     from jaxdigits.errors import (
         DataError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from jaxdigits.many import TrainedMany, train_many
     from jaxdigits.predictions import Prediction, Predictions
+    from jaxdigits.presets import PRESETS
     from jaxdigits.reading import Reading, read
     from jaxdigits.recognizer import Recognizer, load, predict, predict_iter
     from jaxdigits.training import TrainResult, train
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "PRESETS": "config",
+    "PRESETS": "presets",
     "TrainConfig": "config",
     "DataError": "errors",
     "DeviceError": "errors",

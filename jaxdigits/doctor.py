@@ -171,8 +171,8 @@ def training_losses(steps: int) -> list[float]:
 
     from jaxdigits import device, idx, step
     from jaxdigits.compiling import network_of
-    from jaxdigits.config import resolve
     from jaxdigits.optimizer import make_optimizer
+    from jaxdigits.presets import resolve
 
     (_, (images, labels)), config = idx.read_folder("mnist", _PACKAGED, 10), resolve("fast", stem="random")
     network = network_of(config, 10, device.select("auto"))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 import tyro
 
 from jaxdigits import resume as resumes
-from jaxdigits.config import PRESETS, TrainConfig, from_json
+from jaxdigits.config import TrainConfig
 from jaxdigits.errors import UsageError
 from jaxdigits.fields import Sizes
+from jaxdigits.presets import PRESETS, from_json
 
 __all__ = ["DoctorArguments", "PredictArguments", "TrainArguments", "defaults", "parse"]
 

@@ -18,11 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdigits import config as configs
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
 from jaxdigits.clock import Clock
-from jaxdigits.config import TrainConfig
+from jaxdigits.config import TrainConfig, to_json
 from jaxdigits.dataset import Split
 from jaxdigits.distributed import anyone, together
 from jaxdigits.errors import DataError, DivergedError
@@ -298,7 +297,7 @@ class Loop:
             temperature,
             self.splits.class_names,
             self.splits.name,
-            configs.to_json(config),
+            to_json(config),
             figures,
             none_class=config.non_digits > 0,
             threshold=threshold,

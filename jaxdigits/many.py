@@ -19,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from jaxdigits import config as configs
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
 from jaxdigits.compiling import compile_evaluator, network_of, portion_of
-from jaxdigits.config import Preset, TrainConfig
+from jaxdigits.config import Preset, TrainConfig, to_json
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
 from jaxdigits.evaluate import fit_temperature
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import resolve
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.splits import load_splits
 from jaxdigits.step import (
@@ -116,9 +116,9 @@ def _resolved(
     members: Sequence[int] | Sequence[TrainConfig], config: TrainConfig | Preset, overrides: dict[str, Any]
 ) -> list[TrainConfig]:
     chosen = [
-        configs.resolve(member, **overrides)
+        resolve(member, **overrides)
         if isinstance(member, TrainConfig)
-        else configs.resolve(config, **overrides | {"seed": member})
+        else resolve(config, **overrides | {"seed": member})
         for member in members
     ]
     if not chosen:
@@ -289,7 +289,7 @@ class _Many:
             "test_calibration_error": test.calibration_error,
         }
         sizes = (config.channels, config.hidden, config.views, temperature)
-        fields = configs.to_json(config)
+        fields = to_json(config)
         model = Model(
             params,
             *sizes,

@@ -5,10 +5,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from jaxdigits import config as configs
-from jaxdigits.config import TrainConfig
+from jaxdigits.config import TrainConfig, differences
 from jaxdigits.errors import DataError, UsageError
 from jaxdigits.lock import is_locked
+from jaxdigits.presets import from_json
 
 __all__ = ["CONFIG_FILE", "SUMMARY_FILE", "begun_with", "check", "ended", "find", "is_run"]
 
@@ -83,7 +83,7 @@ def begun_with(folder: Path) -> TrainConfig:
     Raises:
       UsageError: its `config.json` cannot be read.
     """
-    return dataclasses.replace(configs.from_json(folder / CONFIG_FILE), resume=str(folder))
+    return dataclasses.replace(from_json(folder / CONFIG_FILE), resume=str(folder))
 
 
 def check(folder: Path, config: TrainConfig) -> None:
@@ -92,8 +92,8 @@ def check(folder: Path, config: TrainConfig) -> None:
     Raises:
       UsageError: it cannot: another field differs, or the run has ended.
     """
-    begun = configs.from_json(folder / CONFIG_FILE)
-    differing = configs.differences(begun, config)
+    begun = from_json(folder / CONFIG_FILE)
+    differing = differences(begun, config)
     extends = differing == ["epochs"] and config.epochs > begun.epochs
     if differing and not extends:
         name = next((name for name in differing if name != "epochs"), "epochs")

@@ -18,10 +18,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jaxdigits import config as configs
 from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import MODEL_FILE, Model, save_model
-from jaxdigits.config import TrainConfig
+from jaxdigits.config import TrainConfig, to_json
 from jaxdigits.errors import StorageError, UsageError
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import LOCK_FILE, Lock
@@ -80,7 +79,7 @@ class RunFolder:
                 (self.path / SUMMARY_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"cannot use the run folder {self.path}: {error.strerror or error}") from error
-        write_json(self.path / CONFIG_FILE, configs.to_json(config))
+        write_json(self.path / CONFIG_FILE, to_json(config))
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -19,13 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdigits import config as configs
 from jaxdigits import device as devices
 from jaxdigits import distributed, profiling
 from jaxdigits import resume as resumes
 from jaxdigits.checkpoint import Model
 from jaxdigits.clock import Clock
-from jaxdigits.config import TrainConfig
+from jaxdigits.config import Preset, TrainConfig, to_json
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DeviceError, DivergedError, UsageError
 from jaxdigits.evaluate import Evaluation, fit_temperature
@@ -33,6 +32,7 @@ from jaxdigits.interrupts import Watch, unwinding
 from jaxdigits.kept import Kept, installed
 from jaxdigits.loop import Loop
 from jaxdigits.plotter import Plotter
+from jaxdigits.presets import resolve
 from jaxdigits.programs import Programs
 from jaxdigits.progress import Progress
 from jaxdigits.rejection import fit_threshold, score
@@ -63,7 +63,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig | configs.Preset | None = None,
+    config: TrainConfig | Preset | None = None,
     *,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -154,8 +154,8 @@ def _resolve(config: TrainConfig | str | None, overrides: dict[str, Any]) -> tup
         folder = resumes.find(resume, overrides.get("run_dir"))
         if folder:
             given = {name: value for name, value in overrides.items() if name not in ("resume", "run_dir")}
-            return configs.resolve(resumes.begun_with(folder), **given), folder
-    resolved = configs.resolve(config or "standard", **overrides)
+            return resolve(resumes.begun_with(folder), **given), folder
+    resolved = resolve(config or "standard", **overrides)
     return resolved, resumes.find(resolved.resume, resolved.run_dir) if resolved.resume else None
 
 
@@ -167,7 +167,7 @@ def _prepared(config: TrainConfig, resumed: Path | None, say: Callable[[str], No
         refuse_taken(config)
     several = jax.process_count() > 1
     if several:
-        fields = configs.to_json(config) | _versions()
+        fields = to_json(config) | _versions()
         del fields["data_dir"]  # where it lies is each host's own matter; what is in it is compared
         distributed.agree(fields | {"resume": None if resumed is None else str(resumed)})
     with unwinding():  # a data set may have to be fetched
@@ -277,7 +277,7 @@ def _summary(loop: Loop, device: devices.Device, ended: str, figures: dict[str, 
         "preset": config.preset,
         "seed": config.seed,
         "dataset": loop.splits.name,
-        "data_dir": configs.to_json(config)["data_dir"],
+        "data_dir": to_json(config)["data_dir"],
         "smoke": config.smoke,
         "device": devices.describe(device),
         "devices": loop.programs.mesh.size,

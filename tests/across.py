@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxdigits import dataset, distributed
 from jaxdigits import mesh as meshes
-from jaxdigits.config import resolve
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.model import build, fastest
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import resolve
 from jaxdigits.step import Data, epoch_order, init_state, make_update
 from tests.conftest import PACKAGED
 

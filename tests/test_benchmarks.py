@@ -15,9 +15,9 @@ import pytest
 from benchmarks import operations, predict_speed, protocol, speed_tables, targets, time_to_accuracy
 from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
-from jaxdigits.config import resolve
 from jaxdigits.model import build
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import resolve
 from jaxdigits.step import Data, init_state, make_update
 
 

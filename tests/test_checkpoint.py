@@ -19,9 +19,10 @@ from safetensors.numpy import load as load_tensors
 
 from jaxdigits import checkpoint
 from jaxdigits.checkpoint import MODEL_FILE, Model, load_model, save_model
-from jaxdigits.config import PRESETS, to_json
+from jaxdigits.config import to_json
 from jaxdigits.errors import DataError, StorageError
 from jaxdigits.model import build
+from jaxdigits.presets import PRESETS
 from jaxdigits.training import TrainResult
 
 CHANNELS, HIDDEN, NAMES = (2, 3), 4, tuple("0123456789")

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jaxdigits.config import PRESETS, Devices, TrainConfig, from_json, resolve, to_json
+from jaxdigits.config import Devices, TrainConfig, to_json
 from jaxdigits.errors import UsageError
 from jaxdigits.fields import Sizes
+from jaxdigits.presets import PRESETS, from_json, resolve
 
 FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from jaxdigits.__main__ import main
-from jaxdigits.config import PRESETS, TrainConfig
+from jaxdigits.config import TrainConfig
 from jaxdigits.flags import defaults
+from jaxdigits.presets import PRESETS
 from tests.commands import Capture, refused
 
 FLAGS = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(TrainConfig)]

@@ -16,10 +16,10 @@ from benchmarks.handwriting_report import plot, tables
 from benchmarks.pens import drawn, enlarged, strokes_of, thinned
 from benchmarks.redrawn import KINDS, redraw
 from jaxdigits import loader
-from jaxdigits.config import resolve
 from jaxdigits.dataset import Dataset, Split
 from jaxdigits.errors import UsageError
 from jaxdigits.flags import TrainArguments, defaults, parse
+from jaxdigits.presets import resolve
 from jaxdigits.recognizer import load
 from jaxdigits.training import TrainResult
 from tests.drawings import likeness

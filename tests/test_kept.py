@@ -13,8 +13,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxdigits import cache, compiling, device, kept, programs, train
 from jaxdigits import mesh as meshes
 from jaxdigits.compiling import Plan
-from jaxdigits.config import resolve
 from jaxdigits.kept import Kept
+from jaxdigits.presets import resolve
 
 from .conftest import PACKAGED, Described, Python
 

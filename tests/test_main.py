@@ -18,8 +18,8 @@ from rich.console import Console
 from jaxdigits import dataset
 from jaxdigits.__main__ import main
 from jaxdigits.checkpoint import MODEL_FILE, load_model
-from jaxdigits.config import from_json
 from jaxdigits.last_snapshot import LAST_FILE
+from jaxdigits.presets import from_json
 from jaxdigits.report import TrainReport
 from jaxdigits.runs import BEST_FILE
 from jaxdigits.training import TrainResult

@@ -8,7 +8,7 @@ import pytest
 
 from jaxdigits import Ensemble, Recognizer, UsageError, train, train_many
 from jaxdigits import many as module
-from jaxdigits.config import resolve
+from jaxdigits.presets import resolve
 
 from .conftest import PACKAGED
 from .test_training import small_set

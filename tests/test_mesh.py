@@ -11,7 +11,7 @@ import pytest
 
 from jaxdigits import DeviceError, UsageError, train
 from jaxdigits import mesh as meshes
-from jaxdigits.config import resolve
+from jaxdigits.presets import resolve
 
 from .conftest import PACKAGED, ROOT
 

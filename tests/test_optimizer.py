@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdigits.config import PRESETS, Optimizer, peak_rate, resolve
+from jaxdigits.config import Optimizer, peak_rate
 from jaxdigits.model import build
 from jaxdigits.network import Params
 from jaxdigits.optimizer import make_optimizer, make_schedule
+from jaxdigits.presets import PRESETS, resolve
 
 SHAPES = build((2, 3), 4, 10, form="patches").shapes
 

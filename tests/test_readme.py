@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from jaxdigits.config import PRESETS, TrainConfig
+from jaxdigits.config import TrainConfig
+from jaxdigits.presets import PRESETS
 
 from .conftest import ROOT
 

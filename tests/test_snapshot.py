@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdigits.config import resolve
 from jaxdigits.errors import DataError, StorageError
 from jaxdigits.model import build
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import resolve
 from jaxdigits.snapshot import Record, Snapshot, host_copy, load_snapshot, save_snapshot
 from jaxdigits.step import init_state
 

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdigits import cache, config, dataset
+from jaxdigits import cache, dataset
+from jaxdigits.config import Preset
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DataError
+from jaxdigits.presets import resolve
 from jaxdigits.rows import Rows
 from jaxdigits.splits import Splits, load_splits
 
@@ -45,10 +47,10 @@ def source(
     return {"data_dir": str(tmp_path)}
 
 
-def splits(processes: int, preset: config.Preset = "fast", **fields) -> Splits:
+def splits(processes: int, preset: Preset = "fast", **fields) -> Splits:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "process_count", lambda: processes)
-        return load_splits(config.resolve(preset, **fields), silent)
+        return load_splits(resolve(preset, **fields), silent)
 
 
 CHOICES = [
@@ -98,7 +100,7 @@ def prepared_again(arrays: Path) -> None:
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "process_count", lambda: 2)
-        load_splits(config.resolve("fast"), said.append)
+        load_splits(resolve("fast"), said.append)
     assert said == [f"The cache of mnist in {arrays.parent} is damaged or incomplete: preparing it again ..."]
     assert len(np.asarray(splits(2).train.images)) == 3000
 

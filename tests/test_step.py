@@ -8,10 +8,11 @@ import optax
 import pytest
 
 from jaxdigits.compiling import portion_of
-from jaxdigits.config import Preset, resolve
+from jaxdigits.config import Preset
 from jaxdigits.model import build
 from jaxdigits.network import Form
 from jaxdigits.optimizer import make_optimizer
+from jaxdigits.presets import resolve
 from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
 from jaxdigits.whitening import whitened_filters
 

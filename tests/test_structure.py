@@ -18,10 +18,10 @@ EACH = pytest.mark.parametrize("module", MODULES)
 LAYERS = (
     {"errors", "child", "processor", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
-    {"rows", "idx", "layers", "winograd", "network", "device", "muon"},
+    {"rows", "idx", "layers", "winograd", "network", "device", "muon", "config"},
     {"columns"},
     {"blocks"},
-    {"config", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}
+    {"presets", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},

@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.soak import observe
 from jaxdigits import StorageError, UsageError, compiling, kept, plots, train
-from jaxdigits.config import resolve
 from jaxdigits.dataset import load
 from jaxdigits.executor import Executor
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.plotter import Plotter
+from jaxdigits.presets import resolve
 from jaxdigits.recognizer import Predictions, Recognizer
 from jaxdigits.runs import RunFolder
 from jaxdigits.splits import load_splits

@@ -9,9 +9,9 @@ import pytest
 
 from jaxdigits import DivergedError, StorageError, UsageError, resume, saver, train
 from jaxdigits.checkpoint import MODEL_FILE, load_model
-from jaxdigits.config import resolve
 from jaxdigits.interrupts import Interrupted
 from jaxdigits.last_snapshot import LAST_FILE
+from jaxdigits.presets import resolve
 from jaxdigits.runs import BEST_FILE
 from tests.resuming.conftest import at_epoch, interrupt, same
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from jaxdigits import DataError, UsageError, resume, train
-from jaxdigits.config import resolve, to_json
+from jaxdigits.config import differences, to_json
 from jaxdigits.interrupts import Interrupted
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.lock import Lock, is_locked
+from jaxdigits.presets import resolve
 from tests.resuming.conftest import at_epoch, interrupt, same, timeless
 
 
@@ -39,8 +40,8 @@ def test_only_the_result_counts_as_a_difference(digits):
         ("run_dir", "x"),
         ("resume", "y"),
     ):
-        assert not resume.configs.differences(config, resolve(config, **{field: value}))
-    assert resume.configs.differences(config, resolve(config, data_dir=str(digits))) == ["data_dir"]
+        assert not differences(config, resolve(config, **{field: value}))
+    assert differences(config, resolve(config, data_dir=str(digits))) == ["data_dir"]
 
 
 def test_more_epochs_extend_a_run_under_the_schedule_of_all_of_them(whole, tmp_path):

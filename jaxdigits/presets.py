@@ -16,13 +16,13 @@ _LARGEST = 2**20  # bytes of a configuration: ours have some 600
 
 PRESETS: dict[str, TrainConfig] = {
     # `python train.py`. Of 10,000 images held out, nine views read 99.66% after 13 epochs, 99.64% after 12
-    # and 99.62% after 10 (8 seeds each, deviation 0.03, in bfloat16); in float32 after 10, 99.65%, and with
-    # half the decay 99.63% (6 seeds). AdamW at this rate, with a decay of 0.05 and in batches of 96 to 128,
-    # reads 99.61% after 12 epochs, 99.62% after 16 and 99.65% after 18 (8 seeds each, deviations 0.03, 0.02
-    # and 0.01); after 6 it reads 99.52%, and Muon 99.58%, with 128 as with 256 (4 to 6 seeds, 0.03). With
-    # AdamW, more filters, more hidden units, dropout, SiLU, sharpness-aware updates, other augmentation and
-    # other views were no better, or by less than two to twelve seeds can tell. Of the test images:
-    # benchmarks/results/one_minute-standard-*.json.
+    # and 99.62% after 10 (8 seeds each, deviation 0.03, in bfloat16, which costs no accuracy:
+    # benchmarks/results/ablation-standard-python3.11-*.json); with half the decay 0.02 less (6 seeds). AdamW
+    # at this rate, with a decay of 0.05 and in batches of 96 to 128, reads 99.61% after 12 epochs, 99.62%
+    # after 16 and 99.65% after 18 (8 seeds each, deviations 0.03, 0.02 and 0.01); after 6 it reads 99.52%,
+    # and Muon 99.58%, with 128 as with 256 (4 to 6 seeds, 0.03). With AdamW, more filters, more hidden units,
+    # dropout, SiLU, sharpness-aware updates, other augmentation and other views were no better, or by less
+    # than two to twelve seeds can tell. Of the test images: benchmarks/results/one_minute-standard-*.json.
     "standard": TrainConfig(),
     # `python train.py --preset fast`: benchmarks/results/time_to_accuracy-headline-*.json. Of 10,000 images
     # held out its 108 updates read 98.9%, as 281 of AdamW's do that see 128 each, a third more (16 seeds

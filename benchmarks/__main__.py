@@ -24,7 +24,7 @@ SHORT = (
     ("mutations", "--scale", "0.02"),
     ("soak", "--trainings", "5", "--predictions", "5000"),
     ("gpu_compile", "--rounds", "1"),
-    ("scaling", "--rounds", "1"),
+    ("scaling", "--rounds", "1", "--devices", "2"),
     (
         *("handwriting", "--train", "fast", "--clean", "1000", "--corrupted", "100"),
         *("--pages", "10", "--pictures", "10", "--non-digits", "50"),

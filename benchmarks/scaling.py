@@ -6,13 +6,14 @@ the same update on one device: strong, where a batch of 512 is divided, and weak
 read from the compiled program. For H100s the program is compiled, without any, and the time of an update on
 1 to 4,096 of them is a model (`scaling_model`), no measurement.
 
-    python -m benchmarks.scaling [--rounds 3]
+    python -m benchmarks.scaling [--rounds 3] [--devices 8]
 
 Without `jax[cuda13]` the part about H100s is left out.
 """
 
 import dataclasses
 import json
+import math
 import os
 import socket
 import statistics
@@ -37,6 +38,8 @@ class Arguments:
 
     rounds: int = 3
     """How often each layout is measured, in fresh processes, the layouts taking turns."""
+    devices: int = 8
+    """The most devices, of one process or of all, that share a batch here."""
 
 
 def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: int = 0) -> None:
@@ -113,17 +116,17 @@ def measure(processes: int, each: int, batch_size: int) -> dict[str, Any]:
     return json.loads(outputs[0].splitlines()[-1])
 
 
-def _cases() -> list[tuple[str, int, int, int]]:
+def _cases(most: int) -> list[tuple[str, int, int, int]]:
     """Name, processes, devices of each and batch; each case beside one device with the same batch."""
     cases = []
-    for processes, each in LAYOUTS:
+    for processes, each in [layout for layout in LAYOUTS if math.prod(layout) <= most]:
         cases.append(("strong", processes, each, STRONG))
         cases.append(("weak", processes, each, WEAK * processes * each))
     alone = {("weak base", 1, 1, batch) for *_, batch in cases}
     return cases + sorted(alone - {("weak base", 1, 1, STRONG), ("weak base", 1, 1, WEAK)})
 
 
-def _overheads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _overheads(runs: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     """Of each case, its time over that of one device with the same batch, in the same round."""
 
     def seconds(processes: int, each: int, batch: int) -> list[float]:
@@ -132,7 +135,7 @@ def _overheads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [run["seconds"] for run in {run["round"]: run for run in same}.values()]
 
     rows = []
-    for kind, processes, each, batch in _cases():
+    for kind, processes, each, batch in _cases(most):
         if kind != "weak base":
             here, alone = seconds(processes, each, batch), seconds(1, 1, batch)
             rows.append(
@@ -168,13 +171,13 @@ def main(arguments: Arguments) -> None:
     """Measures, prints and saves."""
     runs = []
     for round_ in range(arguments.rounds):
-        for kind, processes, each, batch in _cases():
+        for kind, processes, each, batch in _cases(arguments.devices):
             layout = {"processes": processes, "devices": each, "batch_size": batch}
             same = [run for run in runs if run["round"] == round_ and run.items() >= layout.items()]
             if not same:
                 runs.append({"kind": kind, "round": round_} | layout | measure(processes, each, batch))
                 print(json.dumps(runs[-1]), flush=True)
-    summary: dict[str, Any] = {"overheads": _overheads(runs)}
+    summary: dict[str, Any] = {"overheads": _overheads(runs, arguments.devices)}
     if gpus := _h100s():
         summary["h100"] = gpus
     print(protocol.save("scaling", runs, arguments.rounds, summary))

@@ -10,7 +10,7 @@ import sys
 from benchmarks import protocol
 
 SHORT = (
-    ("limit", "--rounds", "5"),
+    ("limit", "--rounds", "3"),
     ("forms", "--rounds", "5", "--presets", "fast"),
     ("one_minute", "--preset", "fast", "--seeds", "2", "--cold", "1"),
     ("one_minute", "--seeds", "1", "--cold", "0"),
@@ -23,8 +23,8 @@ SHORT = (
     ("fuzz_pictures", "--count", "500"),
     ("mutations", "--scale", "0.02"),
     ("soak", "--trainings", "5", "--predictions", "5000"),
-    ("gpu_compile", "--rounds", "1"),
-    ("scaling", "--rounds", "1", "--devices", "2"),
+    ("gpu_compile", "--rounds", "1", "--presets", "fast", "standard", "--gpus", "h100", "a100"),
+    ("scaling", "--rounds", "1", "--devices", "2", "--no-h100"),
     (
         *("handwriting", "--train", "fast", "--clean", "1000", "--corrupted", "100"),
         *("--pages", "10", "--pictures", "10", "--non-digits", "50"),

@@ -6,7 +6,7 @@ the same update on one device: strong, where a batch of 512 is divided, and weak
 read from the compiled program. For H100s the program is compiled, without any, and the time of an update on
 1 to 4,096 of them is a model (`scaling_model`), no measurement.
 
-    python -m benchmarks.scaling [--rounds 3] [--devices 8]
+    python -m benchmarks.scaling [--rounds 3] [--devices 8] [--no-h100]
 
 Without `jax[cuda13]` the part about H100s is left out.
 """
@@ -40,6 +40,8 @@ class Arguments:
     """How often each layout is measured, in fresh processes, the layouts taking turns."""
     devices: int = 8
     """The most devices, of one process or of all, that share a batch here."""
+    h100: bool = True
+    """Compile for H100s as well, and estimate what sharing costs them."""
 
 
 def contestant(layout: str, batch_size: int, coordinator: str = "", process_id: int = 0) -> None:
@@ -178,7 +180,7 @@ def main(arguments: Arguments) -> None:
                 runs.append({"kind": kind, "round": round_} | layout | measure(processes, each, batch))
                 print(json.dumps(runs[-1]), flush=True)
     summary: dict[str, Any] = {"overheads": _overheads(runs, arguments.devices)}
-    if gpus := _h100s():
+    if arguments.h100 and (gpus := _h100s()):
         summary["h100"] = gpus
     print(protocol.save("scaling", runs, arguments.rounds, summary))
 

@@ -174,10 +174,10 @@ def fastest(
 
     Microseconds an update of `standard` on an NVIDIA H200, jax 0.11: `direct` 221 in float32 and 208 in
     bfloat16, `patches` 172 and 154, `columns` in bfloat16 132; in batches of 512 images `direct` 289 and
-    `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a seventh less as
-    `blocks` than as `columns`, one of `standard` no less, and an image that is only read a third less. On an
-    AMD EPYC, whose bfloat16 products have but twice the rate of those in float32, `columns` take least: 15
-    to 28% less than `winograd` (benchmarks/results/forms-*.json).
+    `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a fifth less as
+    `blocks` than as `columns`, one of `standard` as long, 4% less or 5% more by the run, and an image that is
+    only read a quarter to two fifths less. On an AMD EPYC, whose bfloat16 products have but twice the rate of
+    those in float32, `columns` take least: 15 to 28% less than `winograd` (benchmarks/results/forms-*.json).
 
     Args:
       device: the device, or one of several alike.

@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -38,7 +38,7 @@ class Arguments:
 
     rounds: int = 3
     """How often each layout is measured, in fresh processes, the layouts taking turns."""
-    devices: int = 8
+    devices: Literal[1, 2, 4, 8] = 8
     """The most devices, of one process or of all, that share a batch here."""
     h100: bool = True
     """Compile for H100s as well, and estimate what sharing costs them."""
@@ -128,7 +128,7 @@ def _cases(most: int) -> list[tuple[str, int, int, int]]:
     return cases + sorted(alone - {("weak base", 1, 1, STRONG), ("weak base", 1, 1, WEAK)})
 
 
-def _overheads(runs: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+def _overheads(runs: list[dict[str, Any]], cases: list[tuple[str, int, int, int]]) -> list[dict[str, Any]]:
     """Of each case, its time over that of one device with the same batch, in the same round."""
 
     def seconds(processes: int, each: int, batch: int) -> list[float]:
@@ -137,7 +137,7 @@ def _overheads(runs: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
         return [run["seconds"] for run in {run["round"]: run for run in same}.values()]
 
     rows = []
-    for kind, processes, each, batch in _cases(most):
+    for kind, processes, each, batch in cases:
         if kind != "weak base":
             here, alone = seconds(processes, each, batch), seconds(1, 1, batch)
             rows.append(
@@ -171,15 +171,15 @@ def _h100s() -> dict[str, Any] | None:
 
 def main(arguments: Arguments) -> None:
     """Measures, prints and saves."""
-    runs = []
+    runs, cases = [], _cases(arguments.devices)
     for round_ in range(arguments.rounds):
-        for kind, processes, each, batch in _cases(arguments.devices):
+        for kind, processes, each, batch in cases:
             layout = {"processes": processes, "devices": each, "batch_size": batch}
             same = [run for run in runs if run["round"] == round_ and run.items() >= layout.items()]
             if not same:
                 runs.append({"kind": kind, "round": round_} | layout | measure(processes, each, batch))
                 print(json.dumps(runs[-1]), flush=True)
-    summary: dict[str, Any] = {"overheads": _overheads(runs, arguments.devices)}
+    summary: dict[str, Any] = {"overheads": _overheads(runs, cases)}
     if arguments.h100 and (gpus := _h100s()):
         summary["h100"] = gpus
     print(protocol.save("scaling", runs, arguments.rounds, summary))

@@ -177,7 +177,7 @@ def main(arguments: Arguments) -> None:
         sys.exit(f"--seeds is a number of runs, at least 1, not {arguments.seeds}.")
     chosen = [*range(len(ladder) - (arguments.last or len(ladder)), len(ladder))]
     if ladder[-1][1] == ("--dtype", "bfloat16") and not processor.multiplies_bfloat16():
-        print(f"left out: {ladder[chosen.pop()][0]}; this processor has no instructions for them")
+        print(f"left out: {ladder[chosen.pop()][0]}; this processor is not faster in it")
     if not chosen:
         sys.exit("No rung is left to be measured.")
     epochs = arguments.epochs or (3 if preset in APART else None)

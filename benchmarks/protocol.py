@@ -154,10 +154,17 @@ def _file(name: str) -> Path:
 
 
 def in_words(processor: str) -> str:
-    """A processor's make and kind, and its vectors where they are short: `AMD EPYC`, `Intel Xeon AVX2`."""
+    """A processor's make and kind, and what its like has and it has not: `AMD EPYC`, `Intel Xeon AVX2`.
+
+    AVX2 is named where the vectors are short, AVX512 where an Intel's are long and it has no AMX.
+    """
     name, _, sets = re.sub(r"\((R|TM)\)|\d+th Gen ", "", processor).partition(" (")
-    short = " AVX2" if "avx2" in sets and "avx512f" not in sets else ""
-    return " ".join(name.split()[:2]) + short
+    lesser = ""
+    if "avx2" in sets and "avx512f" not in sets:
+        lesser = " AVX2"
+    elif name.startswith("Intel") and "avx512f" in sets and "amx_tile" not in sets:
+        lesser = " AVX512"
+    return " ".join(name.split()[:2]) + lesser
 
 
 def load(name: str) -> dict[str, Any] | None:

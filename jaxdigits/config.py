@@ -102,8 +102,8 @@ class TrainConfig:
     """Units of the hidden dense layer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the network's products; weights and sums stay float32. By itself, bfloat16 on one
-    device that is faster in it (a CPU with AVX-512 BF16 or AMX, an NVIDIA GPU from Ampere on), else
-    float32."""
+    device that is faster in it (a CPU with AMX, an AMD with AVX-512 BF16, an NVIDIA GPU from Ampere on),
+    else float32."""
     views: int = 9
     """Test-time augmentation: averages the answer over the image and its shifts by a pixel; 1, 5 or 9."""
     seed: int = 0

@@ -192,6 +192,7 @@ def test_a_damaged_result_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_
     [
         ("AMD EPYC (avx2, avx512f)", "AMD EPYC"),
         ("Intel(R) Xeon(R) Processor (avx2, avx512f, amx_tile)", "Intel Xeon"),
+        ("Intel(R) Xeon(R) Processor (avx2, avx512f, avx512_bf16)", "Intel Xeon AVX512"),
         ("AMD EPYC (avx2)", "AMD EPYC AVX2"),
         ("13th Gen Intel(R) Core(TM) i7-1360P (avx2)", "Intel Core AVX2"),
         ("aarch64 ()", "aarch64"),

@@ -41,10 +41,17 @@ def test_the_first_of_several_is_described(told):
     assert processor.has_matrix_unit()
 
 
-def test_instructions_are_no_matrix_unit(told):
-    told("flags : avx512_bf16\n")
-    assert processor.multiplies_bfloat16()
+@pytest.mark.parametrize(("vendor", "faster"), [("AuthenticAMD", True), ("GenuineIntel", False)])
+def test_instructions_are_no_matrix_unit_and_faster_on_an_amd_alone(told, vendor, faster):
+    told(f"vendor_id : {vendor}\nflags : avx512f avx512_bf16\n")
+    assert processor.multiplies_bfloat16() == faster
     assert not processor.has_matrix_unit()
+
+
+def test_a_matrix_unit_is_faster_whoever_made_it(told):
+    told("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16\n")
+    assert processor.multiplies_bfloat16()
+    assert processor.has_matrix_unit()
 
 
 @pytest.mark.parametrize("text", [None, "", "no field\n", "flags : avx512f\n", "Features : bf16 fp\n"])

@@ -18,7 +18,7 @@ from benchmarks.time_to_accuracy import reached
 from jaxdigits.model import build
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import resolve
-from jaxdigits.step import Data, init_state, make_update
+from jaxdigits.step import Data, Portion, init_state, make_update
 
 
 def a_run(name: str, seconds: float, **more: object) -> dict[str, object]:
@@ -92,7 +92,7 @@ def test_the_operations_of_a_step_by_its_sizes_are_those_of_its_program(preset, 
     )
     order = jax.ShapeDtypeStruct((3, config.batch_size), jnp.int32)
     data = Data(images, labels, order, jax.eval_shape(lambda: jax.random.key(0)))  # pyright: ignore
-    update = make_update(network, optimizer, config, 10, portion=128)
+    update = make_update(network, optimizer, config, 10, Portion(images=256, piece=64))
     executed = operations.executed(update, state, data)
     defined = operations.training_operations(config) * config.batch_size
     if form == "winograd":

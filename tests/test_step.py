@@ -13,7 +13,7 @@ from jaxdigits.model import build
 from jaxdigits.network import Form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import resolve
-from jaxdigits.step import Data, cross_entropy, epoch_order, init_state, make_update, zero_sums
+from jaxdigits.step import Data, Portion, cross_entropy, epoch_order, init_state, make_update, zero_sums
 from jaxdigits.whitening import whitened_filters
 
 
@@ -95,8 +95,9 @@ def test_rows_that_several_devices_share_are_filled_up(multiple):
     assert (shared[:, 32:] == 100).all()
 
 
-@pytest.mark.parametrize(  # portions in halves; the same of a batch that is filled up; two halves; odd ones
-    ("chosen", "n"), [(16, 64), (16, 50), (64, 64), (13, 50)]
+@pytest.mark.parametrize(  # of two pieces; filled up; one portion of two, of four, of three; an odd one
+    ("chosen", "n"),
+    [((16, 8), 64), ((16, 8), 50), ((64, 32), 64), ((64, 16), 64), ((64, 20), 50), ((13, 5), 50)],
 )
 def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     config = resolve("standard", channels=(4, 8), hidden=32, batch_size=64)
@@ -107,7 +108,7 @@ def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     state = jax.jit(lambda params: init_state(params, optimizer))(network.init(0))
     whole, parts = (
         jax.jit(make_update(network, optimizer, config, 200, portion))(state, data)
-        for portion in (None, chosen)
+        for portion in (None, Portion(*chosen))
     )
     assert int(parts.sums.images) == n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
@@ -120,7 +121,7 @@ def test_no_preset_has_a_batch_that_cannot_go_portion_by_portion(preset, dtype):
     config = resolve(preset)
     portion = portion_of(build(config.channels, config.hidden, 10, form="columns", dtype=dtype), "cpu")
     assert portion
-    assert config.batch_size <= portion or config.batch_size % portion == 0
+    assert config.batch_size <= portion.images or config.batch_size % portion.images == 0
 
 
 def test_cross_entropy_is_that_of_the_smoothed_target():

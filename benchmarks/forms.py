@@ -4,6 +4,7 @@ Claim: the form that `model.fastest` names for a device takes least there, of th
 give the same but for rounding. They take turns in one process, and each timing is of many updates, or of many
 images; ratios are medians of neighbouring timings. Left out are convolutions as XLA has them on a CPU, which
 take twenty times as long within a loop, and what falls back to a general product there: windows in bfloat16.
+A CPU that has any instructions for bfloat16 is measured in it, whether it is taken there or not.
 
     python -m benchmarks.forms [--rounds 30] [--presets fast standard]
 """
@@ -19,7 +20,7 @@ import tyro
 from benchmarks import protocol
 from benchmarks.limit import ON_ACCELERATOR, ON_CPU, timed
 from benchmarks.step_parts import driven, training_data
-from jaxdigits import device
+from jaxdigits import device, processor
 from jaxdigits.compiling import batch_of, portion_of
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.evaluate import in_portions
@@ -38,6 +39,12 @@ class Arguments:
     """How often each is timed; the forms take turns."""
     presets: tuple[Preset, ...] = ("fast", "standard")
     """The presets to measure."""
+
+
+def formats(platform: str, named: str) -> tuple[str, ...]:
+    """The number formats that are worth a look, where one is named."""
+    has_bfloat16 = platform == "cpu" and {"avx512_bf16", "amx_bf16"} & processor.instruction_sets()
+    return "float32", named, *(["bfloat16"] if has_bfloat16 else [])
 
 
 def candidates(platform: str, dtypes: tuple[str, ...]) -> list[tuple[Form, str]]:
@@ -80,7 +87,7 @@ def main(arguments: Arguments) -> None:
             for name, learning in (("update", True), ("image", False))
         }
         ways: dict[tuple[str, tuple[Form, str]], tuple[Callable[[], None], int]] = {}
-        for form, dtype in candidates(chosen.platform, ("float32", named["update"][1])):
+        for form, dtype in candidates(chosen.platform, formats(chosen.platform, named["update"][1])):
             fixed = config.stem == "whitened"
             network = build(config.channels, config.hidden, 10, form=form, dtype=dtype, fixed_stem=fixed)
             ways["update", (form, dtype)] = updating(config, network, updates), updates

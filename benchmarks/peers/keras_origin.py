@@ -40,7 +40,8 @@ EVALUATION_BATCH = 1000  # a divisor of 10,000
 # TensorFlow 2.21 52 with and without XLA, which takes 3 s more to compile, and 25 steps per execution are not
 # faster (52 without XLA, 103 with); with JAX, which always compiles, 89 with 1 step and 94 with 25. On a Xeon
 # with AMX: TensorFlow in float32 34, in bfloat16 12, with XLA 35 to 69; JAX in float32 35 to 37, in bfloat16
-# 40 to 42. On an EPYC with AVX-512 BF16: TensorFlow in bfloat16 11 to 13 or, in some processes, 26, its
+# 40 to 42. On a Xeon that has AVX-512 BF16 without AMX: TensorFlow in float32 12 to 13, in bfloat16 18 to 26.
+# On an EPYC with AVX-512 BF16: TensorFlow in bfloat16 11 to 13 or, in some processes, 26, its
 # threads two thirds idle; with 2 intra-op and 1, 2 or 4 inter-op threads 10 to 14, with one of each 18. On an
 # NVIDIA H200, seconds an epoch with JAX 0.11: in float32 4.0 with 1 step per execution, 1.6 with 25, 1.7 to
 # 1.9 with 125; in bfloat16 2.8 and 1.9.

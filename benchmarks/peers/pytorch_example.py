@@ -40,7 +40,8 @@ BATCH_SIZE = 64
 # Milliseconds a step on two cores (AMD EPYC with AVX-512 and bfloat16), PyTorch 2.13, short runs on a shared
 # machine: contiguous float32 78, channels-last float32 75, contiguous bfloat16 42, channels-last bfloat16
 # 48 to 52. On an EPYC that has AVX2 alone, PyTorch 2.14: 79, 77, 700, 780. On an Intel Xeon with AMX, PyTorch
-# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66. On a GPU: see `pytorch_training`.
+# 2.14: 68 to 80, 78 to 84, 54 to 57, 58 to 66. On one that has AVX-512 BF16 without AMX, contiguous alone:
+# float32 47 to 56, bfloat16 56 to 57. On a GPU: see `pytorch_training`.
 SETTINGS = {
     "memory_format": "contiguous",
     "precision": PRECISION,

@@ -41,6 +41,7 @@ PEAK_RATE = 0.01
 # machine: contiguous float32 45, channels-last float32 24 to 39, contiguous bfloat16 36, channels-last
 # bfloat16 14 to 20. torch.compile took half a minute to compile and was not faster. On an EPYC that has AVX2
 # alone, PyTorch 2.14: 60, 29, 350, 370. On an Intel Xeon with AMX, PyTorch 2.14: 28, 24 to 33, 17 to 29, 15.
+# On one that has AVX-512 BF16 without AMX, channels-last alone: float32 16 to 29, bfloat16 22 to 30.
 # On a GPU: see `pytorch_training`.
 SETTINGS = {
     "memory_format": "channels_last",

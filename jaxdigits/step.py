@@ -252,19 +252,23 @@ def summed(function: Callable[[Part], Any], whole: Part, portion: Portion) -> An
     """
     parts, odd = divmod(len(whole.labels), portion.images)
     if parts < 2 or odd:
-        return _in_pieces(function, whole, portion.piece)
+        return _in_pieces(function, whole, portion)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, whole))
 
     def add(total: Any, part: Part) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, _in_pieces(function, part, portion.piece)), None
+        return jax.tree.map(jnp.add, total, _in_pieces(function, part, portion)), None
 
     return jax.lax.scan(add, zeros, _divided(whole, parts))[0]
 
 
-def _in_pieces(function: Callable[[Part], Any], whole: Part, piece: int) -> Any:
-    """The sum of a function over pieces of a batch: an even number of about that size, if it has so many."""
+def _in_pieces(function: Callable[[Part], Any], whole: Part, portion: Portion) -> Any:
+    """The sum of a function over pieces of a batch: as many as a portion has, or as a smaller batch can have.
+
+    They are an even number, or one. What is no multiple of the portion has larger ones, not more.
+    """
     images = len(whole.labels)
-    pieces = next(n for n in (images // piece // 2 * 2, 2, 1) if n and images % n == 0)
+    most = min(images, portion.images) // portion.piece
+    pieces = next(n for n in (most // 2 * 2, 2, 1) if n and images % n == 0)
     divided = _divided(whole, pieces)
     sums = [function(jax.tree.map(lambda x, i=i: x[i], divided)) for i in range(pieces)]
     return functools.reduce(functools.partial(jax.tree.map, jnp.add), sums)

@@ -13,7 +13,17 @@ from jaxdigits.model import build
 from jaxdigits.network import Form
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import resolve
-from jaxdigits.step import Data, Portion, cross_entropy, epoch_order, init_state, make_update, zero_sums
+from jaxdigits.step import (
+    Data,
+    Part,
+    Portion,
+    cross_entropy,
+    epoch_order,
+    init_state,
+    make_update,
+    summed,
+    zero_sums,
+)
 from jaxdigits.whitening import whitened_filters
 
 
@@ -95,7 +105,7 @@ def test_rows_that_several_devices_share_are_filled_up(multiple):
     assert (shared[:, 32:] == 100).all()
 
 
-@pytest.mark.parametrize(  # of two pieces; filled up; one portion of two, of four, of three; an odd one
+@pytest.mark.parametrize(  # of two pieces; filled up; one portion of two, of four; not divided evenly
     ("chosen", "n"),
     [((16, 8), 64), ((16, 8), 50), ((64, 32), 64), ((64, 16), 64), ((64, 20), 50), ((13, 5), 50)],
 )
@@ -113,6 +123,22 @@ def test_portions_of_a_batch_add_up_to_it(mnist, n, chosen):
     assert int(parts.sums.images) == n
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
     np.testing.assert_allclose(float(whole.sums.loss), float(parts.sums.loss), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [(256, [64] * 4), (128, [64] * 2), (192, [96] * 2), (640, [160] * 4), (2176, [544] * 4), (99, [99])],
+)
+def test_a_batch_has_no_more_pieces_than_a_portion(images, sizes):
+    taken = []
+
+    def count(part: Part):
+        taken.append(len(part.labels))
+        return part.weights.sum()
+
+    whole = Part(jnp.zeros((images, 28, 28, 1)), jnp.zeros(images, jnp.int32), jnp.ones(images))
+    assert summed(count, whole, Portion(256, 64)) == images
+    assert taken == sizes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from benchmarks.one_minute import train
 from jaxdigits import processor
 from jaxdigits.dataset import Split
@@ -104,11 +105,11 @@ class Arguments:
 
     preset: Literal["fast", "standard", "robust"] = "fast"
     """The preset at the ladder's end."""
-    seeds: int = 10
+    seeds: Count = 10
     """Runs of each rung, with seeds from 0."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Epochs of each training; by default those of the rung, but 3 of `robust`."""
-    last: int | None = None
+    last: Count | None = None
     """Only so many rungs at the ladder's end; by default all."""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from jaxdigits.config import Preset
 
 WITHOUT = (
@@ -37,9 +38,9 @@ class Arguments:
 
     preset: Preset = "standard"
     """The preset to train with."""
-    turns: int = 5
+    turns: Count = 5
     """Runs of each contestant."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Fewer epochs than the preset's, for a short form."""
 
 

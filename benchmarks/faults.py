@@ -30,6 +30,7 @@ from typing import Any, Literal, NoReturn, get_args
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from benchmarks.kills import outcome
 from jaxdigits import child, dataset, saver
 from jaxdigits.__main__ import main as command
@@ -47,7 +48,7 @@ _BY_PATH = ("open", "replace", "rename", "unlink", "remove", "mkdir", "chmod", "
 class Arguments:
     """Has each file operation of a run fail, resumes, and compares how it ends."""
 
-    every: int = 1
+    every: Count = 1
     """Tries only each so-manieth operation, for a short form."""
     kinds: tuple[str, ...] = tuple(KINDS)
     """The ways to fail."""

@@ -23,6 +23,7 @@ import optax
 import tyro
 from jaxtyping import Array, Float
 
+from benchmarks.flags import Count
 from benchmarks.pages import digits_of, score, summary_of
 from jaxdigits import device
 from jaxdigits.candidates import WEIGHTS, Weights, best_path, skip_cost
@@ -42,9 +43,9 @@ NEVER = 1e9  # a cost, and its negative a score, that no path can bear; finite, 
 class Arguments:
     """Fits the weights of the reading of pages, and prints them."""
 
-    pages: int = 300
+    pages: Count = 300
     """How many pages to fit the weights on."""
-    check: int = 200
+    check: Count = 200
     """How many other pages to read with them."""
     seed: int = 0
     """Decides the pages."""

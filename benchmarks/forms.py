@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from benchmarks.limit import ON_ACCELERATOR, ON_CPU, timed
 from benchmarks.step_parts import driven, training_data
 from jaxdigits import device, processor
@@ -35,7 +36,7 @@ from jaxdigits.step import init_state, make_update
 class Arguments:
     """Times an update and the reading of images in each form of the network."""
 
-    rounds: int = 30
+    rounds: Count = 30
     """How often each is timed; the forms take turns."""
     presets: tuple[Preset, ...] = ("fast", "standard")
     """The presets to measure."""

@@ -31,6 +31,7 @@ import tyro
 
 from benchmarks import hlo, protocol
 from benchmarks.__main__ import LEFT_OUT
+from benchmarks.flags import Count
 from benchmarks.hlo import Kernel
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.presets import PRESETS
@@ -73,7 +74,7 @@ ASSUMPTIONS = (
 class Arguments:
     """Compiles the training for GPUs, without one."""
 
-    rounds: int = 3
+    rounds: Count = 3
     """How often each program is compiled, each time in a fresh process."""
     presets: tuple[Preset, ...] = ("fast", "standard", "gpu")
     """The presets to compile."""

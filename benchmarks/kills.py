@@ -22,6 +22,7 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.resume import ended
 from jaxdigits.runs import BEST_FILE
@@ -35,7 +36,7 @@ _KILLS_A_RUN = 5  # at most; then it is left to end, so that all the runs do
 class Arguments:
     """Kills trainings, resumes them, and compares how they end."""
 
-    kills: int = 100
+    kills: Count = 100
     """How often to kill."""
     seed: int = 0
     """Of the moments."""

@@ -30,6 +30,7 @@ import numpy as np
 import tyro
 
 from benchmarks import hlo, protocol
+from benchmarks.flags import Count
 from benchmarks.operations import operations, training_operations
 from benchmarks.step_parts import layers, parts
 from jaxdigits import device
@@ -42,9 +43,9 @@ from jaxdigits.presets import PRESETS
 class Arguments:
     """Measures the compiled step against the machine's matrix-product rate."""
 
-    rounds: int = 10
+    rounds: Count = 10
     """How often each part is timed; the parts take turns."""
-    updates: int | None = None
+    updates: Count | None = None
     """Updates in one timing; by default 60, on an accelerator 450."""
     presets: tuple[Preset, ...] = ("fast", "standard")
     """The presets to measure."""

@@ -19,6 +19,7 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from jaxdigits.config import Preset
 
 
@@ -28,11 +29,11 @@ class Arguments:
 
     preset: Preset = "standard"
     """The preset to train with."""
-    seeds: int = 10
+    seeds: Count = 10
     """Warm runs, with seeds from 0."""
     cold: int = 2
     """Cold runs, with seeds from 0."""
-    devices: int = 1
+    devices: Count = 1
     """Devices that share each batch; on a CPU they are simulated, and have the same cores."""
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from jaxdigits import device
 from jaxdigits.dataset import Split
 from jaxdigits.evaluate import wilson_interval
@@ -35,7 +36,7 @@ from tests.pages import Page, make_page
 class Arguments:
     """Measures the reading of composed pages."""
 
-    pages: int = 500
+    pages: Count = 500
     """How many pages to read."""
     seed: int = 0
     """Decides the pages."""

@@ -28,6 +28,7 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 
 PHOTOGRAPH = "tests/seven.png"  # 320x260 pixels, in colour, of a written digit on paper
 OURS = "jaxdigits"
@@ -65,7 +66,7 @@ PEERS: dict[PeerName, Peer] = {
 class Arguments:
     """Times prediction, in whole processes and within one, beside other libraries."""
 
-    rounds: int = 5
+    rounds: Count = 5
     """Processes of each kind; the kinds take turns."""
     model: str | None = None
     """A run folder or a model file; by default the model that comes with the package."""

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks import gpu_compile, hlo, protocol, scaling_model
+from benchmarks.flags import Count
 
 LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1))  # processes, devices of each
 STRONG = 512  # images of a batch, in all
@@ -36,7 +37,7 @@ UPDATES = 10  # timed at once, three times over
 class Arguments:
     """Measures the overhead of devices and processes that share a machine."""
 
-    rounds: int = 3
+    rounds: Count = 3
     """How often each layout is measured, in fresh processes, the layouts taking turns."""
     devices: Literal[1, 2, 4, 8] = 8
     """The most devices, of one process or of all, that share a batch here."""

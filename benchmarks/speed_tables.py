@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import Any
 
-from benchmarks.tables import number, results, table, where
+from benchmarks.tables import machine, number, results, table, where
 
 
 def limit() -> str:
@@ -50,26 +50,21 @@ def _on_gpus() -> list[str]:
 
 
 def _layers() -> str:
-    """Each layer alone, and at which rate its products run."""
+    """Each layer alone on each machine, by its newest Python: milliseconds, and the rate of its products."""
+    newest = {machine(result): result for result in results("limit")}
+    first = next(iter(newest.values()))["summary"]
     rows = []
-    for result in results("limit"):
-        for preset, summary in result["summary"].items():
-            for name, (forward, both) in summary.get("layer_milliseconds", {}).items():
-                million = summary["layers"][name] * summary["batch_size"] / 1e6
-                gradients = both["mean"] - forward["mean"]
-                rows.append(
-                    [
-                        where(result),
-                        f"`{preset}`",
-                        name,
-                        f"{million:.1f}",
-                        f"{forward['mean']:.3f}",
-                        f"{gradients:.3f}",
-                        f"{million / forward['mean']:.0f}",
-                    ]
-                )
-    head = ["", "preset", "layer alone", "MFLOP forward", "forward, ms", "gradients, ms", "GFLOP/s forward"]
-    return table(head, rows)
+    for preset, layer in [(name, layer) for name, found in first.items() for layer in found["layers"]]:
+        row = [f"`{preset}`", layer, f"{first[preset]['layers'][layer] / 1e6:.3f}"]
+        for result in newest.values():
+            summary = result["summary"][preset]
+            forward, both = (part["mean"] for part in summary["layer_milliseconds"][layer])
+            rate = summary["layers"][layer] * summary["batch_size"] / 1e6 / forward
+            row.append(f"{forward:.2f} / {both:.2f}, {rate:.0f}")
+        rows.append(row)
+    images = (result["summary"]["fast"]["batch_size"] for result in newest.values())
+    names = [f"{name}, {count} images" for name, count in zip(newest, images, strict=True)]
+    return table(["", "layer alone", "MFLOP an image", *names], rows)
 
 
 def forms() -> str:

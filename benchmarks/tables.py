@@ -12,10 +12,12 @@ def results(name: str) -> list[dict[str, Any]]:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table. Of neighbouring rows that begin alike, the first alone says how."""
     if not rows:
         return "No result yet."
-    lines = [head, ["---"] * len(head), *rows]
+    firsts = [row[0] for row in rows]
+    shown = ["" if first == before else first for before, first in zip([None, *firsts], firsts, strict=False)]
+    lines = [head, ["---"] * len(head), *([first, *row[1:]] for first, row in zip(shown, rows, strict=True))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

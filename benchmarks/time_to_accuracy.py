@@ -24,19 +24,22 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from benchmarks.one_minute import train
+from benchmarks.peers.contestant import PeerName
 
 ACCURACIES = (0.9815, 0.99, 0.995)  # the Keras CNN's claim; and what each next step is worth naming
 # Of 10,000 images held out, sprint's 48 updates read 98.13% at this rate and a little above it, as AdamW's
 # 130 of 128 images do at 0.012 (12 to 16 seeds each, deviations of 0.1). Of the test images 0.3 points more
 # are read.
 _SPRINT = "--channels 8 32 --hidden 96 --learning-rate 0.016 --max-updates 48"
-OURS: dict[str, tuple[str, ...]] = {  # name: the preset, and further flags of `train.py`
+OurName = Literal["sprint", "fast", "standard"]
+OURS: dict[OurName, tuple[str, ...]] = {  # name: the preset, and further flags of `train.py`
     "sprint": ("fast", *_SPRINT.split()),
     "fast": ("fast",),
     "standard": ("standard",),
@@ -47,13 +50,13 @@ OURS: dict[str, tuple[str, ...]] = {  # name: the preset, and further flags of `
 class Arguments:
     """Times this library and its peers, taking turns."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Runs of each, with seeds from 0."""
-    ours: tuple[str, ...] = ("sprint", "fast")
-    """Runs of this library: sprint, fast, standard."""
-    peers: tuple[str, ...] = ("pytorch_one_epoch",)
-    """The peers: names in `benchmarks.peers.contestant`."""
-    epochs: int | None = None
+    ours: tuple[OurName, ...] = ("sprint", "fast")
+    """Runs of this library."""
+    peers: tuple[PeerName, ...] = ("pytorch_one_epoch",)
+    """The peers."""
+    epochs: Count | None = None
     """Epochs of the peers; by default those of their recipes."""
     until: float | None = None
     """Stop a peer when an epoch ends with this test accuracy, from 0 to 1: when it had it is known then."""
@@ -63,7 +66,7 @@ class Arguments:
     """Keep the seeds that the result file has, and run only those that it lacks."""
 
 
-def peer(name: str, seed: int, epochs: int | None, until: float | None) -> dict[str, Any]:
+def peer(name: PeerName, seed: int, epochs: int | None, until: float | None) -> dict[str, Any]:
     """One run of a peer in a fresh process."""
     command = ["-m", "benchmarks.peers.contestant", name, "--seed", str(seed)]
     if epochs is not None:
@@ -74,7 +77,7 @@ def peer(name: str, seed: int, epochs: int | None, until: float | None) -> dict[
     return json.loads(output.splitlines()[-1]) | measured
 
 
-def ours(name: str, seed: int, cache: Path) -> dict[str, Any]:
+def ours(name: OurName, seed: int, cache: Path) -> dict[str, Any]:
     """One run of this library in a fresh process, in the form of the peers."""
     run = train(*OURS[name], "--no-plots", seed=seed, cache=cache)
     return {

@@ -1,6 +1,7 @@
 """How the benchmarks add up and keep what they measure: nothing is timed here."""
 
 import dataclasses
+import importlib
 import json
 import sys
 from datetime import datetime
@@ -11,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+import tyro
 
-from benchmarks import operations, predict_speed, protocol, speed_tables, targets, time_to_accuracy
+from benchmarks import operations, predict_speed, protocol, speed_tables, tables, targets, time_to_accuracy
 from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
 from jaxdigits.model import build
@@ -47,7 +49,7 @@ def test_figures_of_prediction_and_its_goals(monkeypatch: pytest.MonkeyPatch):
     assert ours["photograph_seconds"]["n"] == 1
     result = minute(225, 0.9966, 32.5) | {"summary": summary, "runs": runs}
     assert told(targets.PREDICT, result, monkeypatch) == [
-        "1.0", "1.0", "**2.1, missed**", "**3.0, missed**", "**0.50, missed**", "**501, missed**",
+        "1.00", "1.00", "**2.10, missed**", "**3.0, missed**", "**0.50, missed**", "**501, missed**",
     ]  # fmt: skip
 
 
@@ -122,23 +124,23 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str,
 
 
 def test_a_measurement_goes_on_behind_the_seeds_that_it_has(measured: list[tuple[str, int]]):
-    arguments = time_to_accuracy.Arguments(seeds=2, ours=("sprint",), peers=("other",), name="short")
+    arguments = time_to_accuracy.Arguments(seeds=2, ours=("sprint",), peers=("flax_example",), name="short")
     time_to_accuracy.main(arguments)
     del measured[:]
     time_to_accuracy.main(dataclasses.replace(arguments, seeds=4, add=True))
-    assert measured == [("sprint", 0), ("sprint", 2), ("other", 2), ("sprint", 3), ("other", 3)]
+    assert measured == [("sprint", 0), ("sprint", 2), ("flax_example", 2), ("sprint", 3), ("flax_example", 3)]
     saved = protocol.load("time_to_accuracy-short")
     assert saved is not None
     assert [run["seed"] for run in saved["runs"]] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert saved["n"] == saved["summary"]["contestants"]["other"]["wall_seconds"]["n"] == 4
+    assert saved["n"] == saved["summary"]["contestants"]["flax_example"]["wall_seconds"]["n"] == 4
     assert [place["seeds_below"] for place in saved["earlier_environments"]] == [2]
 
 
-@pytest.mark.parametrize("other", [{"peers": ("another",)}, {"until": 0.99}])
+@pytest.mark.parametrize("other", [{"peers": ("pytorch_example",)}, {"until": 0.99}])
 def test_a_measurement_of_something_else_is_not_gone_on_with(
     other: dict[str, Any], measured: list[tuple[str, int]]
 ):
-    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("other",), name="short")
+    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("flax_example",), name="short")
     time_to_accuracy.main(arguments)
     del measured[:]
     with pytest.raises(SystemExit, match="begin anew"):
@@ -148,7 +150,7 @@ def test_a_measurement_of_something_else_is_not_gone_on_with(
 
 def test_of_peers_that_are_stopped_nothing_is_said_beyond(measured: list[tuple[str, int]]):
     assert measured == []
-    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("other",), name="short")
+    arguments = time_to_accuracy.Arguments(seeds=1, ours=("sprint",), peers=("flax_example",), name="short")
     time_to_accuracy.main(dataclasses.replace(arguments, until=0.98))
     saved = protocol.load("time_to_accuracy-short")
     assert saved is not None
@@ -267,3 +269,36 @@ def test_a_run_is_recorded_with_its_time():
     assert output == "1\n"
     assert datetime.fromisoformat(measured["at"]).tzinfo is not None
     assert measured["wall_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        *((name, "--rounds") for name in ("forms", "gpu_compile", "limit", "predict_speed", "scaling")),
+        *((name, "--seeds") for name in ("ablation", "one_minute", "time_to_accuracy")),
+        *(("ablation", flag) for flag in ("--epochs", "--last")),
+        *((name, "--pages") for name in ("fit_reading", "pages")),
+        *(("checkpoints", "--turns"), ("faults", "--every"), ("kills", "--kills"), ("limit", "--updates")),
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "some"])
+def test_of_none_nothing_is_measured(name: str, flag: str, value: str, capsys: pytest.CaptureFixture[str]):
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(module.Arguments, args=[flag, value])
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+    assert getattr(tyro.cli(module.Arguments, args=[flag, "3"]), flag.strip("-")) == 3
+
+
+@pytest.mark.parametrize("flag", ["--ours", "--peers"])
+def test_a_contestant_that_there_is_not_is_refused(flag: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(time_to_accuracy.Arguments, args=[flag, "fastest"])
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+
+
+def test_a_table_says_once_how_neighbouring_rows_begin():
+    written = tables.table(["", "x"], [["a", "1"], ["a", "2"], ["b", "3"], ["a", "4"]])
+    assert written.splitlines()[2:] == ["| a | 1 |", "|  | 2 |", "| b | 3 |", "| a | 4 |"]

@@ -15,11 +15,11 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxdigits.dataset import load
 
-__all__ = ["PEERS", "Peer", "main"]
+__all__ = ["PEERS", "Peer", "PeerName", "main"]
 
 
 class Peer(NamedTuple):
@@ -33,7 +33,10 @@ class Peer(NamedTuple):
     """Environment variables to set before the module is imported."""
 
 
-PEERS = {
+PeerName = Literal[
+    "pytorch_one_epoch", "pytorch_example", "flax_example", "keras_origin_tensorflow", "keras_origin_jax"
+]
+PEERS: dict[PeerName, Peer] = {
     "pytorch_one_epoch": Peer("pytorch_one_epoch", ("torch",)),
     "pytorch_example": Peer("pytorch_example", ("torch",)),
     "flax_example": Peer("flax_example"),
@@ -46,7 +49,7 @@ PEERS = {
 }
 
 
-def _run(name: str, seed: int, epochs: int | None, until: float) -> dict[str, Any]:
+def _run(name: PeerName, seed: int, epochs: int | None, until: float) -> dict[str, Any]:
     """Trains a peer, until an epoch ends with such a test accuracy; returns what is to be printed."""
     peer = PEERS[name]
     for package in peer.packages:

@@ -177,7 +177,7 @@ def fastest(
     `patches` 249, both in bfloat16. On an Intel Xeon with AMX an update of `fast` takes a fifth less as
     `blocks` than as `columns`, one of `standard` as long, 4% less or 5% more by the run, and an image that is
     only read a quarter to two fifths less. On an AMD EPYC, whose bfloat16 products have but twice the rate of
-    those in float32, `columns` take least: 15 to 28% less than `winograd`. On a Xeon that has the EPYC's
+    those in float32, `columns` take least: 16 to 29% less than `winograd`. On a Xeon that has the EPYC's
     instructions and no AMX they take 11 to 45% more, and float32 is taken (benchmarks/results/forms-*.json).
 
     Args:

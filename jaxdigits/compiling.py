@@ -156,7 +156,8 @@ def portion_of(network: Network, platform: str, devices: int = 1) -> Portion | N
     What these need is to stay in a CPU's cache, where bfloat16 takes half the space: pieces of 128 take 4 to
     8% off an update of `standard` in bfloat16, on two cores of an EPYC or a Xeon, and a tenth off one of
     `fast` in float32. In float32 `standard` has pieces of 64: on a Xeon, four side by side need 3%
-    (jax 0.10) to 12% (0.12) less than two and two, and up to 7% less than two of 128.
+    (jax 0.10) to 12% (0.12) less than two and two, and up to 7% less than two of 128; on an EPYC, between 3%
+    more and 9% less than either.
     """
     if platform != "cpu":
         return None

@@ -51,19 +51,27 @@ def _on_gpus() -> list[str]:
 
 def _layers() -> str:
     """Each layer alone on each machine, by its newest Python: milliseconds, and the rate of its products."""
-    newest = {machine(result): result for result in results("limit")}
-    first = next(iter(newest.values()))["summary"]
+    newest = {machine(result): result["summary"] for result in results("limit")}
+    sizes = {
+        (preset, layer): operations
+        for presets in newest.values()
+        for preset, summary in presets.items()
+        for layer, operations in summary["layers"].items()
+    }
     rows = []
-    for preset, layer in [(name, layer) for name, found in first.items() for layer in found["layers"]]:
-        row = [f"`{preset}`", layer, f"{first[preset]['layers'][layer] / 1e6:.3f}"]
-        for result in newest.values():
-            summary = result["summary"][preset]
+    for (preset, layer), operations in sizes.items():
+        row = [f"`{preset}`", layer, f"{operations / 1e6:.3f}"]
+        for presets in newest.values():
+            if (summary := presets.get(preset)) is None:
+                row.append("")
+                continue
             forward, both = (part["mean"] for part in summary["layer_milliseconds"][layer])
-            rate = summary["layers"][layer] * summary["batch_size"] / 1e6 / forward
+            rate = operations * summary["batch_size"] / 1e6 / forward
             row.append(f"{forward:.2f} / {both:.2f}, {rate:.0f}")
         rows.append(row)
-    images = (result["summary"]["fast"]["batch_size"] for result in newest.values())
-    names = [f"{name}, {count} images" for name, count in zip(newest, images, strict=True)]
+    names = [
+        f"{name}, {next(iter(presets.values()))['batch_size']} images" for name, presets in newest.items()
+    ]
     return table(["", "layer alone", "MFLOP an image", *names], rows)
 
 

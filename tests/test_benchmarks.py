@@ -302,3 +302,19 @@ def test_a_contestant_that_there_is_not_is_refused(flag: str, capsys: pytest.Cap
 def test_a_table_says_once_how_neighbouring_rows_begin():
     written = tables.table(["", "x"], [["a", "1"], ["a", "2"], ["b", "3"], ["a", "4"]])
     assert written.splitlines()[2:] == ["| a | 1 |", "|  | 2 |", "| b | 3 |", "| a | 4 |"]
+
+
+def test_layers_have_a_column_for_each_machine_by_its_newest_python(monkeypatch: pytest.MonkeyPatch):
+    def result(processor: str, milliseconds: float, *presets: str) -> dict[str, Any]:
+        parts = ({"mean": milliseconds}, {"mean": 3 * milliseconds})
+        layers = {"layers": {"hidden": 2e6}, "layer_milliseconds": {"hidden": parts}, "batch_size": 100}
+        return {"environment": {"processor": processor}, "summary": dict.fromkeys(presets, layers)}
+
+    found = [result("AMD EPYC", 9, "fast"), result("Arm", 2, "wide"), result("AMD EPYC", 1, "fast")]
+    monkeypatch.setattr(speed_tables, "results", lambda _: found)
+    head, _, *rows = speed_tables._layers().splitlines()
+    assert head.endswith("| MFLOP an image | AMD EPYC, 100 images | Arm, 100 images |")
+    assert rows == [
+        "| `fast` | hidden | 2.000 | 1.00 / 3.00, 200 |  |",
+        "| `wide` | hidden | 2.000 |  | 2.00 / 6.00, 100 |",
+    ]

@@ -102,4 +102,5 @@ def reasons(
     if none_class:
         none = logits[:, -1] > logits[:, :-1].max(axis=1)
     low = scores < (-np.inf if threshold is None else threshold)
-    return np.select([blank, none, low], ["blank", "not a digit", "uncertain"], "")
+    kept = np.where(low, "uncertain", "")
+    return np.where(blank, "blank", np.where(none, "not a digit", kept))

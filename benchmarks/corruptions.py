@@ -20,13 +20,14 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
 from benchmarks import filters, protocol
+from benchmarks.flags import Count
 from jaxdigits.errors import DataError, JaxdigitsError, UsageError
 from jaxdigits.storage import sha256, write_json
 
@@ -222,7 +223,7 @@ class Arguments:
 
     model: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """A run folder or a model file; give it again for more. By default the packaged model."""
-    images: Annotated[int, tyro.conf.arg(metavar="N")] = 10_000
+    images: Count = 10_000
     """How many test images, the first ones."""
     seed: int = 0
     """Of all that is random in the corruptions."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
@@ -27,6 +27,7 @@ import tyro
 from benchmarks import pages, protocol
 from benchmarks.contestants import Answers, Contestant, figures, pooled, squashed
 from benchmarks.corruptions import CORRUPTIONS, corrupt
+from benchmarks.flags import Count
 from benchmarks.handwriting_report import CONTESTANTS, Table, tables
 from benchmarks.nondigits import KINDS as NON_DIGITS
 from benchmarks.outliers import auroc, refused_at
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from tests.pages import Page
 
 __all__ = ["Counts", "measure"]
-
-Count = Annotated[int, tyro.conf.arg(metavar="N")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,14 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
 from jaxtyping import Float
 
 from benchmarks import protocol
+from benchmarks.flags import Count
 from benchmarks.nondigits import KINDS
 from jaxdigits.errors import DataError, JaxdigitsError, UsageError
 from jaxdigits.rejection import fit_threshold
@@ -67,7 +68,7 @@ class Arguments:
 
     model: Path | None = None
     """A run folder or a model file; by default the packaged model."""
-    count: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
+    count: Count = 1000
     """How many images of each kind."""
     seed: int = 0
     """Of all that is random in the images."""

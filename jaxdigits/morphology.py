@@ -150,10 +150,10 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def histogram(values: np.ndarray) -> np.ndarray:
     """How often each level from 0 to 255 occurs in uint8 values, [h, w]: int [256]."""
-    from PIL import Image
-
     if values.size < _SMALL:
         return np.bincount(values.reshape(-1), minlength=256)
+    from PIL import Image
+
     if values.size < _LARGE or values.size % 4:
         return np.array(Image.fromarray(values).histogram())
     # Paper is all alike, and a processor adds one to the same count many times slowly: four take turns.

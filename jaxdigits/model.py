@@ -178,7 +178,8 @@ def fastest(
     `blocks` than as `columns`, one of `standard` as long, 4% less or 5% more by the run, and an image that is
     only read a quarter to two fifths less. On an AMD EPYC, whose bfloat16 products have but twice the rate of
     those in float32, `columns` take least: 16 to 29% less than `winograd`. On a Xeon that has the EPYC's
-    instructions and no AMX they take 11 to 45% more, and float32 is taken (benchmarks/results/forms-*.json).
+    instructions and no AMX they take 11 to 45% more, and float32 is taken. With AVX2 alone all forms but
+    `winograd` take 21 to 88% more for an update (benchmarks/results/forms-*.json).
 
     Args:
       device: the device, or one of several alike.

@@ -39,7 +39,13 @@ from jaxdigits.presets import resolve
 from jaxdigits.resume import SUMMARY_FILE
 from jaxdigits.training import train
 
-KINDS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "eacces": errno.EACCES, "short": errno.ENOSPC}
+Kind = Literal["enospc", "eio", "eacces", "short"]
+KINDS: dict[Kind, int] = {
+    "enospc": errno.ENOSPC,
+    "eio": errno.EIO,
+    "eacces": errno.EACCES,
+    "short": errno.ENOSPC,
+}
 Scenario = Literal["begun", "resumed"]
 _BY_PATH = ("open", "replace", "rename", "unlink", "remove", "mkdir", "chmod", "listdir", "scandir")
 
@@ -50,7 +56,7 @@ class Arguments:
 
     every: Count = 1
     """Tries only each so-manieth operation, for a short form."""
-    kinds: tuple[str, ...] = tuple(KINDS)
+    kinds: tuple[Kind, ...] = get_args(Kind)
     """The ways to fail."""
     scenarios: tuple[Scenario, ...] = get_args(Scenario)
     """A run that has just begun, one that goes on after an interruption."""
@@ -62,11 +68,12 @@ class Faults:
     Args:
       folder: the folder, with all that is in it.
       at: the number of the operation, from 1; 0 for none.
-      kind: one of `KINDS`.
+      kind: the way to fail.
     """
 
-    def __init__(self, folder: Path, at: int = 0, kind: str = "eio"):
-        self.folder, self.at, self.kind = os.path.abspath(folder), at, kind  # noqa: PTH100 (not to be patched)
+    def __init__(self, folder: Path, at: int = 0, kind: Kind = "eio"):
+        self.folder, self.at = os.path.abspath(folder), at  # noqa: PTH100 (not to be patched)
+        self.kind: Kind = kind
         self.count, self.failed = 0, ""
         self._ours: set[int] = set()  # open files of the folder
         self._lock = threading.Lock()
@@ -184,7 +191,7 @@ def execute(arguments: Sequence[str]) -> tuple[int, str]:
     return status, said.getvalue()
 
 
-def attempt(folder: Path, begun: Path | None, at: int, kind: str) -> tuple[dict[str, Any], Path]:
+def attempt(folder: Path, begun: Path | None, at: int, kind: Kind) -> tuple[dict[str, Any], Path]:
     """A run with one fault, and then resumed without.
 
     Args:

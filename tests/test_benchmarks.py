@@ -279,6 +279,7 @@ def test_a_run_is_recorded_with_its_time():
         *(("ablation", flag) for flag in ("--epochs", "--last")),
         *((name, "--pages") for name in ("fit_reading", "pages")),
         *(("checkpoints", "--turns"), ("faults", "--every"), ("kills", "--kills"), ("limit", "--updates")),
+        *(("corruptions", "--images"), ("outliers", "--count")),
     ],
 )
 @pytest.mark.parametrize("value", ["0", "-1", "some"])
@@ -291,10 +292,12 @@ def test_of_none_nothing_is_measured(name: str, flag: str, value: str, capsys: p
     assert getattr(tyro.cli(module.Arguments, args=[flag, "3"]), flag.strip("-")) == 3
 
 
-@pytest.mark.parametrize("flag", ["--ours", "--peers"])
-def test_a_contestant_that_there_is_not_is_refused(flag: str, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("name", "flag"), [("time_to_accuracy", "--ours"), ("time_to_accuracy", "--peers"), ("faults", "--kinds")]
+)
+def test_what_there_is_not_is_refused_by_name(name: str, flag: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        tyro.cli(time_to_accuracy.Arguments, args=[flag, "fastest"])
+        tyro.cli(importlib.import_module(f"benchmarks.{name}").Arguments, args=[flag, "fastest"])
     assert ended.value.code == 2
     assert flag in capsys.readouterr().err
 

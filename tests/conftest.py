@@ -50,12 +50,24 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What runs for a moment is compiled quickly, in a third of the time: without LLVM's best efforts and, before
+# jax 0.12, without the newer of XLA's two ways to write a loop. The README's commands, and trainings in
+# several processes, are compiled as users have it.
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+if jax.__version_info__ < (0, 12):
+    QUICK["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_configure() -> None:
+    """Has XLA read its flags, which it does once, before any test module can make it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", QUICK.get("XLA_FLAGS", ""))
+        jax.jit(lambda: 0)()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quickly_compiled() -> Iterator[None]:
-    """What runs for a moment is compiled without LLVM's best efforts, a third of the time of such tests.
-
-    The README's commands, and trainings in several processes, have them: as users do.
-    """
+    """Compiles what the tests of this process run as quickly as `QUICK` says."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     yield
@@ -122,14 +134,13 @@ def python() -> Python:
 
     It compiles as this process does, so that results can be compared to the bit.
     """
-    alike = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str):
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": path, **alike, **environment},
+            env={**os.environ, "PYTHONPATH": path, **QUICK, **environment},
             capture_output=True,
             text=True,
             timeout=300,

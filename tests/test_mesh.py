@@ -13,7 +13,7 @@ from jaxdigits import DeviceError, UsageError, train
 from jaxdigits import mesh as meshes
 from jaxdigits.presets import resolve
 
-from .conftest import PACKAGED, ROOT
+from .conftest import PACKAGED, QUICK, ROOT
 
 TOLERANCE = 1e-3  # of a weight after an epoch; rounding differs, and Adam divides by what may be near 0
 SIMULATED = "--xla_force_host_platform_device_count="
@@ -22,7 +22,8 @@ SIMULATED = "--xla_force_host_platform_device_count="
 def start(devices, *arguments):
     """A program on simulated devices, in a process of its own."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    variables = {"PYTHONPATH": path, "XLA_FLAGS": f"{SIMULATED}{devices}", "JAX_PLATFORMS": "cpu"}
+    flags = f"{QUICK.get('XLA_FLAGS', '')} {SIMULATED}{devices}"
+    variables = {**QUICK, "PYTHONPATH": path, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.across", *map(str, arguments)],
         cwd=ROOT,

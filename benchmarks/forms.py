@@ -1,10 +1,10 @@
 """What each form in which the network can be computed costs: an update, and an image that is read.
 
-Claim: the form that `model.fastest` names for a device takes least there, of those that are worth a look. All
-give the same but for rounding. They take turns in one process, and each timing is of many updates, or of many
-images; ratios are medians of neighbouring timings. Left out are convolutions as XLA has them on a CPU, which
-take twenty times as long within a loop, and what falls back to a general product there: windows in bfloat16.
-A CPU that has any instructions for bfloat16 is measured in it, whether it is taken there or not.
+Claim: the form that `network_forms.fastest` names for a device takes least there, of those that are worth a
+look. All give the same but for rounding. They take turns in one process, and each timing is of many updates,
+or of many images; ratios are medians of neighbouring timings. Left out are convolutions as XLA has them on a
+CPU, which take twenty times as long within a loop, and what falls back to a general product there: windows in
+bfloat16. A CPU that has any instructions for bfloat16 is measured in it, whether it is taken there or not.
 
     python -m benchmarks.forms [--rounds 30] [--presets fast standard]
 """
@@ -25,11 +25,14 @@ from jaxdigits import device, processor
 from jaxdigits.compiling import batch_of, portion_of
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.evaluate import in_portions
-from jaxdigits.model import build, fastest
+from jaxdigits.model import build
 from jaxdigits.network import Form, Network
+from jaxdigits.network_forms import fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import PRESETS
 from jaxdigits.step import init_state, make_update
+
+_OF_A_CPU = "winograd", "rowwise"  # in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,8 @@ def candidates(platform: str, dtypes: tuple[str, ...]) -> list[tuple[Form, str]]
     """The forms that are worth a look, each with the number format of its products."""
     found = [(form, dtype) for dtype in dict.fromkeys(dtypes) for form in get_args(Form)]
     if platform != "cpu":
-        return [(form, dtype) for form, dtype in found if form != "winograd"]
-    slow = {("patches", "bfloat16"), ("winograd", "bfloat16")}
+        return [(form, dtype) for form, dtype in found if form not in _OF_A_CPU]
+    slow = {(form, "bfloat16") for form in ("patches", *_OF_A_CPU)}
     return [pair for pair in found if pair[0] != "direct" and pair not in slow]
 
 

@@ -35,7 +35,7 @@ from benchmarks.operations import operations, training_operations
 from benchmarks.step_parts import layers, parts
 from jaxdigits import device
 from jaxdigits.config import Preset
-from jaxdigits.model import fastest
+from jaxdigits.network_forms import fastest
 from jaxdigits.presets import PRESETS
 
 

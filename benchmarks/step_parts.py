@@ -16,8 +16,9 @@ from jaxdigits import dataset, device
 from jaxdigits.compiling import network_of, portion_of
 from jaxdigits.config import TrainConfig
 from jaxdigits.executor import Executor
-from jaxdigits.model import CNN, fastest
+from jaxdigits.model import CNN
 from jaxdigits.network import draw, shapes_of
+from jaxdigits.network_forms import fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import (
     Data,

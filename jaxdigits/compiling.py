@@ -118,7 +118,8 @@ def network_of(
       devices: how many share a batch.
       learning: whether it is to be trained, or only to be read with.
     """
-    from jaxdigits.model import build, fastest
+    from jaxdigits.model import build
+    from jaxdigits.network_forms import fastest
 
     form, dtype = fastest(device, config.channels, config.dtype, devices, learning=learning)
     fixed = config.stem == "whitened"

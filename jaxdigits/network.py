@@ -17,7 +17,7 @@ __all__ = ["MEAN", "STD", "Form", "Network", "Params", "draw", "named", "shapes_
 # The mean and the standard deviation of MNIST's training pixels, as a share of 255.
 MEAN, STD = 0.1307, 0.3081
 
-Form = Literal["patches", "direct", "winograd", "columns", "blocks"]
+Form = Literal["patches", "direct", "winograd", "rowwise", "columns", "blocks"]
 Params = dict[str, Any]  # nested dictionaries of float32 arrays: convs.0.kernel, ..., output.bias
 
 

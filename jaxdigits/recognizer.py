@@ -57,7 +57,7 @@ class Recognizer:
     """
 
     def __init__(self, model: Model):
-        from jaxdigits.model import fastest
+        from jaxdigits.network_forms import fastest
 
         allocate_as_needed()
         self.model = model

@@ -1,97 +1,147 @@
-"""3x3 convolutions with a half to two thirds fewer multiplications, for a CPU.
+"""The network's layers on images that lie row by row, for a CPU that multiplies in float32.
 
-Winograd ("Arithmetic complexity of computations", 1980): `m` outputs of a filter of three, in a row, are the
-coefficients of a product of polynomials. Evaluated at `m + 2` points, the polynomials are multiplied number
-by number: `m + 2` products instead of `3 m`. Lavin and Gray ("Fast algorithms for convolutional neural
-networks", 2016) made convolutions of it: what is evaluated are the images and the filters, along one axis or
-both, and each point has a matrix product over the channels. Evaluating is linear, and done here as a matrix
-product too; so is the way back. All of it can be differentiated as it stands.
+As far as the pooling, images are [rows, channels, columns, batch]. Their convolutions are as in `winograd`,
+evaluated along columns alone, and the three pixels of a window along a row are cut as long runs. Behind the
+pooling they are small, lie pixel by pixel, [height, width, channels, batch], and are evaluated along both
+axes. Either way each place, a row or a pixel, has a product of its own, of filters with windows that are its
+columns: so all three products of an update, forward and both gradients, have sides that XLA's library of CPU
+products is fast at (YNNPACK, as of jax 0.12; with jax 0.10, it leaves a core idle).
 
-More outputs at once need fewer products and lose more digits. With five, and the points below, results of a
-deviation of 1 are off by about a millionth in float32 (`tests/test_winograd.py`).
+There is no forward-mode derivative of anything here.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["winograd_convolution"]
+from jaxdigits.layers import max_pool
+from jaxdigits.winograd import in_tiles, mixed, one_tile
 
-_POINTS = (0, 1, -1, 2, -2, 1 / 2)  # and infinity: of those tried, among the ones that lose least
-_LARGEST = 5  # outputs at once
+__all__ = ["blocks_by_row", "pixel_convolution", "pixel_dense", "row_convolution"]
+
+_ENOUGH = 8  # input channels, for fewer products to be worth the adding that they take
+
+_pinned = jax.lax.optimization_barrier  # what is behind it does not reach into the loop that computes it
 
 
-def winograd_convolution(
-    x: Float[Array, "height width batch inputs"], kernel: Float[Array, "3 3 inputs outputs"]
-) -> Float[Array, "height-2 width-2 batch outputs"]:
-    """A 3x3 convolution without padding, which is right but for rounding.
+def blocks_by_row(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "14 4 14 batch"]:
+    """Images row by row, the four pixels of each 2x2 block as four channels."""
+    x = x.reshape(-1, 14, 2, 14, 2).transpose(1, 2, 4, 3, 0)
+    return _pinned(x.reshape(14, 4, 14, -1))
 
-    The images come pixel by pixel, so that whatever mixes pixels is a product with a large right side. Small
-    ones are evaluated along both axes, larger ones along their columns alone, in several tiles: along both
-    they would take more adding and moving about than they spare.
 
-    Args:
-      x: the images.
-      kernel: the filters.
+def row_convolution(
+    x: Float[Array, "height inputs width batch"],
+    kernel: Float[Array, "3 3 inputs outputs"],
+    bias: Float[Array, " outputs"],
+    pooled: bool,
+) -> Float[Array, "rows outputs columns batch"] | Float[Array, "rows columns outputs batch"]:
+    """A 3x3 convolution without padding, the bias and the ReLU, of images that lie row by row.
+
+    If it is `pooled`, it ends with the 2x2 maximum, and the result lies pixel by pixel. In float32 it has
+    fewer products than by its definition, but of few input channels.
     """
-    height, width = x.shape[:2]
-    x = jax.lax.optimization_barrier(x)  # or XLA computes it in the order of the flat form, slowly
-    small = height == width and height - 2 <= _LARGEST
-    return jax.lax.optimization_barrier(_along_both(x, kernel) if small else _along_columns(x, kernel))
+    height, inputs, width, batch = x.shape
+    x, kernel = _pinned(x), kernel.astype(x.dtype)
+    fewer = x.dtype == jnp.float32 and inputs >= _ENOUGH
+    y = (_of_points if fewer else _of_windows)(x, kernel)
+    if not pooled:
+        return _activated(y, bias, x.dtype).reshape(height - 2, -1, width - 2, batch)
+    y = jax.vmap(max_pool, 1, 2)(y.reshape(height - 2, -1, width - 2, batch))
+    shape = y.shape
+    return _activated(_pinned(y).reshape(-1, *shape[2:]), bias, x.dtype).reshape(shape)
 
 
-def _along_both(x: Array, kernel: Array) -> Array:
-    """One tile of a square image: 25 products instead of 81, where nine outputs are wanted."""
-    side = x.shape[0]
-    filters, images, outputs = (np.kron(matrix, matrix) for matrix in _transforms(side - 2))
-    kernels = _mixed(filters, kernel.reshape(9, *kernel.shape[2:]))
-    points = _mixed(images, x.reshape(side * side, *x.shape[2:]))
-    products = _mixed(outputs, points @ kernels)
-    return products.reshape(side - 2, side - 2, *products.shape[1:])
+def _of_windows(
+    x: Float[Array, "height inputs width batch"], kernel: Float[Array, "3 3 inputs outputs"]
+) -> Float[Array, "rows outputs numbers"]:
+    taps, rows = _taps(x), len(x) - 2
+    windows = jnp.concatenate([taps[i : i + rows] for i in range(3)], axis=1)
+    return _products(_for_each(rows, kernel), _pinned(windows))
 
 
-def _along_columns(x: Array, kernel: Array) -> Array:
-    """Tiles of five outputs, one below the other; along rows, windows of three pixels are cut."""
-    rows, columns = x.shape[0] - 2, x.shape[1] - 2
-    of_tile = next(size for size in range(_LARGEST, 0, -1) if rows % size == 0)
-    tiles, count = rows // of_tile, of_tile + 2
-    filters, images, outputs = _transforms(of_tile)
-    spread, gathered = np.zeros((count, tiles, len(x)), "f4"), np.zeros((rows, count, tiles), "f4")
-    for tile in range(tiles):
-        first = tile * of_tile
-        spread[:, tile, first : first + count] = images
-        gathered[first : first + of_tile, :, tile] = outputs
-    kernels = _mixed(filters, kernel.reshape(3, -1, kernel.shape[3]))
-    points = jax.lax.optimization_barrier(_mixed(spread.reshape(-1, len(x)), x)).reshape(count * tiles, -1)
-    pixel = points.shape[1] // x.shape[1]  # rows are cut as the long runs of numbers that they are
-    runs = [points[:, j * pixel : (j + columns) * pixel] for j in range(3)]
-    windows = jnp.concatenate([run.reshape(-1, columns, *x.shape[2:]) for run in runs], axis=-1)
-    products = windows.reshape(count, -1, windows.shape[-1]) @ kernels
-    return _mixed(gathered.reshape(rows, -1), products.reshape(count * tiles, columns, x.shape[2], -1))
+def _of_points(
+    x: Float[Array, "height inputs width batch"], kernel: Float[Array, "3 3 inputs outputs"]
+) -> Float[Array, "rows outputs numbers"]:
+    filters, images, outputs = in_tiles(len(x) - 2)
+    kernels = mixed(filters, kernel.reshape(3, -1, kernel.shape[-1]))
+    kernels = jnp.repeat(kernels, len(images) // len(filters), axis=0)
+    return _pinned(mixed(outputs, _products(kernels, _taps(_pinned(mixed(images, x))))))
 
 
-def _mixed(matrix: np.ndarray, x: Array) -> Array:
-    """Combinations of the slices of an array along its first axis."""
-    return (jnp.asarray(matrix) @ x.reshape(len(x), -1)).reshape(len(matrix), *x.shape[1:])
+def _taps(x: Float[Array, "places inputs width batch"]) -> Float[Array, "places 3*inputs numbers"]:
+    """The three pixels of every window along a row as channels, each as one run over columns and images."""
+    *_, width, batch = x.shape
+    x = x.reshape(*x.shape[:2], -1)
+    return _pinned(jnp.concatenate([x[:, :, j * batch : (j + width - 2) * batch] for j in range(3)], axis=1))
 
 
-@functools.cache
-def _transforms(outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The matrices G, B^T and A^T of Lavin and Gray: `outputs + 2` points of a filter, of inputs, and back.
+def pixel_convolution(
+    x: Float[Array, "height width inputs batch"],
+    kernel: Float[Array, "3 3 inputs outputs"],
+    bias: Float[Array, " outputs"],
+) -> Float[Array, "rows columns outputs batch"]:
+    """The same of small square images that lie pixel by pixel, without a maximum."""
+    side = len(x) - 2
+    x, kernel = _pinned(x), kernel.astype(x.dtype)
+    if x.dtype == jnp.float32:
+        filters, images, outputs = one_tile(side)
+        kernels = mixed(filters, kernel.reshape(9, *kernel.shape[2:]))
+        y = _products(kernels, mixed(images, x.reshape(-1, *x.shape[2:])))
+        y = _pinned(mixed(outputs, y))
+    else:
+        shifts = [(i, j) for i in range(3) for j in range(3)]
+        windows = jnp.concatenate([x[i : i + side, j : j + side] for i, j in shifts], axis=2)
+        y = _products(_for_each(side * side, kernel), windows.reshape(side * side, -1, x.shape[-1]))
+    return _activated(y, bias, x.dtype).reshape(side, side, *y.shape[1:])
 
-    With V(n) the points' powers below n, the product of polynomials a and b is
-    V(n)^-1 (V(k) a * V(n - k + 1) b). A convolution as networks have it is its transpose with respect
-    to b.
-    """
-    count = outputs + 2
 
-    def powers(below: int) -> np.ndarray:
-        infinity = np.eye(1, below, below - 1)  # a polynomial's value there is its last coefficient
-        return np.concatenate([np.vander(_POINTS[: count - 1], below, increasing=True), infinity])
+def pixel_dense(
+    x: Float[Array, "height width channels batch"], kernel: Float[Array, "height*width*channels outputs"]
+) -> Float[Array, "outputs batch"]:
+    """A dense layer without its bias, of images that lie pixel by pixel."""
+    return _products(kernel.astype(x.dtype)[None], x.reshape(1, -1, x.shape[-1]))[0]
 
-    matrices = powers(3), np.linalg.inv(powers(count)).T, powers(outputs).T
-    first, second, third = (matrix.astype(np.float32) for matrix in matrices)
-    return first, second, third
+
+def _activated(
+    y: Float[Array, "places outputs numbers"], bias: Float[Array, " outputs"], dtype: jnp.dtype
+) -> Float[Array, "places outputs numbers"]:
+    """The bias and the ReLU, rounded to a number format."""
+    return _pinned(jax.nn.relu(y + bias[:, None]).astype(dtype))
+
+
+def _for_each(
+    places: int, kernel: Float[Array, "3 3 inputs outputs"]
+) -> Float[Array, "places 9*inputs outputs"]:
+    """Whole filters, the same for each place."""
+    whole = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.broadcast_to(whole, (places, *whole.shape))
+
+
+@jax.custom_vjp
+def _products(
+    kernels: Float[Array, "places inputs outputs"], windows: Float[Array, "places inputs numbers"]
+) -> Float[Array, "places outputs numbers"]:
+    """The product of each place, in float32."""
+    return _product(_pinned(kernels.swapaxes(1, 2)), windows, (2, 1))
+
+
+def _products_forward(kernels: Array, windows: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _products(kernels, windows), (kernels, windows)
+
+
+def _products_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    kernels, windows = residuals
+    # Behind a barrier, or XLA joins these products of all pieces of a batch into one, which is slower.
+    windows, dy = _pinned((windows, dy.astype(windows.dtype)))
+    dkernels = _pinned(_product(windows, dy, (2, 2)))
+    return dkernels.astype(kernels.dtype), _product(kernels, dy, (2, 1)).astype(windows.dtype)
+
+
+_products.defvjp(_products_forward, _products_backward)
+
+
+def _product(left: Array, right: Array, axes: tuple[int, int]) -> Array:
+    """The sums over these axes of the two factors of each place, in float32."""
+    sides = ((axes[:1], axes[1:]), ((0,), (0,)))
+    return jax.lax.dot_general(left, right, sides, preferred_element_type=jnp.float32)

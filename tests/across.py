@@ -14,7 +14,8 @@ from jaxdigits import dataset, distributed
 from jaxdigits import mesh as meshes
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
-from jaxdigits.model import build, fastest
+from jaxdigits.model import build
+from jaxdigits.network_forms import fastest
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import resolve
 from jaxdigits.step import Data, epoch_order, init_state, make_update

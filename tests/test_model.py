@@ -5,6 +5,9 @@ import pytest
 
 from jaxdigits.model import build
 from jaxdigits.network import Network, Params
+from jaxdigits.network_forms import FORMS
+
+OTHERS = [form for form in FORMS if form != "direct"]
 
 
 def drawn(network: Network, seed: int) -> Params:
@@ -27,7 +30,7 @@ def total(network: Network, params: Params, images: jax.Array) -> list[jax.Array
     return jax.tree.leaves(jax.jit(squares)(params))
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks"])
+@pytest.mark.parametrize("form", OTHERS)
 @pytest.mark.parametrize(("channels", "classes"), [((3, 4), 10), ((4, 8, 6), 2), ((16, 9, 8, 5), 3)])
 def test_all_forms_of_a_convolution_give_the_same_logits_and_gradients(images, channels, classes, form):
     ours, direct = (build(channels, 16, classes, form=form) for form in (form, "direct"))
@@ -37,7 +40,7 @@ def test_all_forms_of_a_convolution_give_the_same_logits_and_gradients(images, c
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks"])
+@pytest.mark.parametrize("form", OTHERS)
 @pytest.mark.parametrize(
     "channels", [(3, 4), (16, 24), (32, 20, 8)]
 )  # of which some are multiplied otherwise
@@ -50,7 +53,7 @@ def test_logits_differ_by_rounding_alone(images, channels, form):
     )
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks", "direct"])
+@pytest.mark.parametrize("form", [*OTHERS, "direct"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_are_float32_of_the_right_shape(images, dtype, form):
     network = build((8, 4), 16, 7, form=form, dtype=dtype)
@@ -59,7 +62,7 @@ def test_logits_are_float32_of_the_right_shape(images, dtype, form):
     assert logits.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks"])
+@pytest.mark.parametrize("form", OTHERS)
 def test_bfloat16_is_near_float32(images, form):
     exact, rounded = (build((8, 8), 16, 10, form=form, dtype=d) for d in ("float32", "bfloat16"))
     params = drawn(exact, 0)
@@ -67,7 +70,7 @@ def test_bfloat16_is_near_float32(images, form):
     assert 0 < float(jnp.abs(a - b).max()) < 0.1 * float(jnp.abs(a).max())
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks"])
+@pytest.mark.parametrize("form", OTHERS)
 def test_images_do_not_influence_each_other(images, form):
     network = build((8, 8, 8), 16, 10, form=form)
     params, apply = drawn(network, 0), jax.jit(network.apply)
@@ -116,7 +119,7 @@ def test_a_given_first_convolution_replaces_the_drawn_one_and_nothing_else():
     jax.tree.map(np.testing.assert_array_equal, given, plain)
 
 
-@pytest.mark.parametrize("form", ["patches", "winograd", "columns", "blocks", "direct"])
+@pytest.mark.parametrize("form", [*OTHERS, "direct"])
 @pytest.mark.parametrize("channels", [(3, 4), (8, 8, 6)])
 def test_a_fixed_first_convolution_has_no_gradient_and_the_others_keep_theirs(images, channels, form):
     fixed, trained = (build(channels, 16, 10, form=form, fixed_stem=fixed) for fixed in (True, False))

@@ -16,7 +16,7 @@ from PIL import Image
 from jaxdigits import dataset
 from jaxdigits.checkpoint import MODEL_FILE
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.model import fastest
+from jaxdigits.network_forms import fastest
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.recognizer import DEFAULT_MODEL, Recognizer, load, predict, predict_iter
 from jaxdigits.sources import is_batch

@@ -19,8 +19,9 @@ LAYERS = (
     {"errors", "child", "processor", "clock", "interrupts", "saver", "progress"},
     {"storage", "fields", "decode", "lock", "runtime_log", "distributed"},
     {"rows", "idx", "layers", "winograd", "network", "device", "muon", "config"},
-    {"columns"},
+    {"columns", "rowwise"},
     {"blocks"},
+    {"network_forms"},
     {"presets", "model", "augment", "hands", "morphology", "sources", "cache", "plots", "strip"}
     | {"nondigits", "rejection", "gpu"},
     {"records", "optimizer", "step", "checkpoint", "whitening", "paper", "layout", "predictions"}

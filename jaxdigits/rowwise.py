@@ -132,10 +132,11 @@ def _products_forward(kernels: Array, windows: Array) -> tuple[Array, tuple[Arra
 
 def _products_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     kernels, windows = residuals
+    dy = _pinned(dy.astype(windows.dtype))
+    dwindows = _product(kernels, dy, (2, 1)).astype(windows.dtype)
     # Behind a barrier, or XLA joins these products of all pieces of a batch into one, which is slower.
-    windows, dy = _pinned((windows, dy.astype(windows.dtype)))
-    dkernels = _pinned(_product(windows, dy, (2, 2)))
-    return dkernels.astype(kernels.dtype), _product(kernels, dy, (2, 1)).astype(windows.dtype)
+    windows, dy = _pinned((windows, dy))
+    return _pinned(_product(windows, dy, (2, 2))).astype(kernels.dtype), dwindows
 
 
 _products.defvjp(_products_forward, _products_backward)

@@ -132,8 +132,10 @@ def fastest(
     `blocks` than as `columns`, one of `standard` as long, 4% less or 5% more by the run, and an image that is
     only read a quarter to two fifths less. On an AMD EPYC, whose bfloat16 products have but twice the rate of
     those in float32, `columns` take least: 16 to 29% less than `winograd`. On a Xeon that has the EPYC's
-    instructions and no AMX they take 11 to 45% more, and float32 is taken. With AVX2 alone all forms but
-    `winograd` take 21 to 88% more for an update (benchmarks/results/forms-*.json).
+    instructions and no AMX they take 11 to 45% more, and float32 is taken. With AVX2 alone an update takes
+    14% more as `winograd` than as `rowwise`, and 44 to 88% more in the other forms; before jax 0.12, in
+    trials, `rowwise` took between a sixth less and a tenth more by the run, and `winograd` is taken. On the
+    Xeon without AMX `rowwise` was not measured (benchmarks/results/forms-*.json).
 
     Args:
       device: the device, or one of several alike.

@@ -17,6 +17,7 @@ from PIL import Image
 
 import jaxdigits
 from jaxdigits import dataset
+from jaxdigits.device import allocate_as_needed
 from jaxdigits.recognizer import Recognizer, load
 from jaxdigits.training import TrainResult, train
 
@@ -50,9 +51,9 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What runs for a moment is compiled quickly, in a third of the time: without LLVM's best efforts and, before
-# jax 0.12, without the newer of XLA's two ways to write a loop. The README's commands, and trainings in
-# several processes, are compiled as users have it.
+# What runs for a moment is compiled quickly: without LLVM's best efforts and, before jax 0.12, without the
+# newer of XLA's two ways to write a loop. The README's commands, and trainings in several processes, are
+# compiled as users have it.
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 if jax.__version_info__ < (0, 12):
     QUICK["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
@@ -60,8 +61,10 @@ if jax.__version_info__ < (0, 12):
 
 def pytest_configure() -> None:
     """Has XLA read its flags, which it does once, before any test module can make it."""
+    allocate_as_needed()  # each of several workers has a part of a GPU
+    flags = [os.environ.get("XLA_FLAGS"), QUICK.get("XLA_FLAGS")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", QUICK.get("XLA_FLAGS", ""))
+        patch.setenv("XLA_FLAGS", " ".join(filter(None, flags)))
         jax.jit(lambda: 0)()
 
 

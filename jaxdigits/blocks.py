@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdigits.columns import activated, convolution, pinned
+from jaxdigits.columns import activated, convolution
+from jaxdigits.layers import pinned
 
 __all__ = ["block_convolution", "block_kernel", "block_max_pool", "blocks_of_blocks"]
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdigits.layers import max_pool
+from jaxdigits.layers import max_pool, pinned
 
 __all__ = [
     "activated",
@@ -23,10 +23,7 @@ __all__ = [
     "column_dense",
     "columns",
     "convolution",
-    "pinned",
 ]
-
-pinned = jax.lax.optimization_barrier  # what is behind it does not reach into the loop that computes it
 
 
 def blocks_by_channel(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "4 14 14 batch"]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdigits import processor
@@ -18,13 +17,12 @@ from jaxdigits.device import Device, nvidia_capability
 from jaxdigits.layers import activated, activated_by_pixel, patch_convolution, space_to_depth
 from jaxdigits.network import Form
 from jaxdigits.rowwise import blocks_by_row, pixel_convolution, pixel_dense, row_convolution
-from jaxdigits.winograd import winograd_convolution
+from jaxdigits.winograd import winograd_convolution, worth_it
 
 __all__ = ["FORMS", "Layers", "fastest"]
 
 _AMPERE = 8.0  # NVIDIA's compute capability from which on GPUs multiply bfloat16 in their tensor cores
 _MANY = 512  # products a pixel and tap in the second convolution, for fewer of them to be worth their adding
-_ENOUGH = 8  # input channels, for the same
 _WITH_BFLOAT16 = (0, 10)  # jax whose XLA has products of bfloat16 made by a CPU's instructions for them
 _WITH_ROWS = (0, 12)  # jax whose products of rows keep all cores busy
 _NARROW = 32  # outputs of the second convolution, for an update to be worth products with zeros
@@ -70,7 +68,7 @@ def _windows(x: Float[Array, "batch height width inputs"], kernel: Array) -> Arr
 
 
 def _of_pixels(x: Float[Array, "height width batch inputs"], kernel: Array) -> Array:
-    if x.dtype == jnp.float32 and x.shape[-1] >= _ENOUGH:
+    if worth_it(x.dtype, x.shape[-1]):
         return winograd_convolution(x, kernel)
     return patch_convolution(x, kernel, False)
 

@@ -14,20 +14,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdigits.layers import max_pool
-from jaxdigits.winograd import in_tiles, mixed, one_tile
+from jaxdigits.layers import max_pool, pinned
+from jaxdigits.winograd import in_tiles, mixed, one_tile, worth_it
 
 __all__ = ["blocks_by_row", "pixel_convolution", "pixel_dense", "row_convolution"]
-
-_ENOUGH = 8  # input channels, for fewer products to be worth the adding that they take
-
-_pinned = jax.lax.optimization_barrier  # what is behind it does not reach into the loop that computes it
 
 
 def blocks_by_row(x: Float[Array, "batch 28 28 1"]) -> Float[Array, "14 4 14 batch"]:
     """Images row by row, the four pixels of each 2x2 block as four channels."""
     x = x.reshape(-1, 14, 2, 14, 2).transpose(1, 2, 4, 3, 0)
-    return _pinned(x.reshape(14, 4, 14, -1))
+    return pinned(x.reshape(14, 4, 14, -1))
 
 
 def row_convolution(
@@ -42,14 +38,13 @@ def row_convolution(
     fewer products than by its definition, but of few input channels.
     """
     height, inputs, width, batch = x.shape
-    x, kernel = _pinned(x), kernel.astype(x.dtype)
-    fewer = x.dtype == jnp.float32 and inputs >= _ENOUGH
-    y = (_of_points if fewer else _of_windows)(x, kernel)
+    x, kernel = pinned(x), kernel.astype(x.dtype)
+    y = (_of_points if worth_it(x.dtype, inputs) else _of_windows)(x, kernel)
     if not pooled:
         return _activated(y, bias, x.dtype).reshape(height - 2, -1, width - 2, batch)
     y = jax.vmap(max_pool, 1, 2)(y.reshape(height - 2, -1, width - 2, batch))
     shape = y.shape
-    return _activated(_pinned(y).reshape(-1, *shape[2:]), bias, x.dtype).reshape(shape)
+    return _activated(pinned(y).reshape(-1, *shape[2:]), bias, x.dtype).reshape(shape)
 
 
 def _of_windows(
@@ -57,7 +52,7 @@ def _of_windows(
 ) -> Float[Array, "rows outputs numbers"]:
     taps, rows = _taps(x), len(x) - 2
     windows = jnp.concatenate([taps[i : i + rows] for i in range(3)], axis=1)
-    return _products(_for_each(rows, kernel), _pinned(windows))
+    return _products(_for_each(rows, kernel), pinned(windows))
 
 
 def _of_points(
@@ -66,14 +61,14 @@ def _of_points(
     filters, images, outputs = in_tiles(len(x) - 2)
     kernels = mixed(filters, kernel.reshape(3, -1, kernel.shape[-1]))
     kernels = jnp.repeat(kernels, len(images) // len(filters), axis=0)
-    return _pinned(mixed(outputs, _products(kernels, _taps(_pinned(mixed(images, x))))))
+    return pinned(mixed(outputs, _products(kernels, _taps(pinned(mixed(images, x))))))
 
 
 def _taps(x: Float[Array, "places inputs width batch"]) -> Float[Array, "places 3*inputs numbers"]:
     """The three pixels of every window along a row as channels, each as one run over columns and images."""
     *_, width, batch = x.shape
     x = x.reshape(*x.shape[:2], -1)
-    return _pinned(jnp.concatenate([x[:, :, j * batch : (j + width - 2) * batch] for j in range(3)], axis=1))
+    return pinned(jnp.concatenate([x[:, :, j * batch : (j + width - 2) * batch] for j in range(3)], axis=1))
 
 
 def pixel_convolution(
@@ -83,12 +78,12 @@ def pixel_convolution(
 ) -> Float[Array, "rows columns outputs batch"]:
     """The same of small square images that lie pixel by pixel, without a maximum."""
     side = len(x) - 2
-    x, kernel = _pinned(x), kernel.astype(x.dtype)
+    x, kernel = pinned(x), kernel.astype(x.dtype)
     if x.dtype == jnp.float32:
         filters, images, outputs = one_tile(side)
         kernels = mixed(filters, kernel.reshape(9, *kernel.shape[2:]))
         y = _products(kernels, mixed(images, x.reshape(-1, *x.shape[2:])))
-        y = _pinned(mixed(outputs, y))
+        y = pinned(mixed(outputs, y))
     else:
         shifts = [(i, j) for i in range(3) for j in range(3)]
         windows = jnp.concatenate([x[i : i + side, j : j + side] for i, j in shifts], axis=2)
@@ -107,7 +102,7 @@ def _activated(
     y: Float[Array, "places outputs numbers"], bias: Float[Array, " outputs"], dtype: jnp.dtype
 ) -> Float[Array, "places outputs numbers"]:
     """The bias and the ReLU, rounded to a number format."""
-    return _pinned(jax.nn.relu(y + bias[:, None]).astype(dtype))
+    return pinned(jax.nn.relu(y + bias[:, None]).astype(dtype))
 
 
 def _for_each(
@@ -123,7 +118,7 @@ def _products(
     kernels: Float[Array, "places inputs outputs"], windows: Float[Array, "places inputs numbers"]
 ) -> Float[Array, "places outputs numbers"]:
     """The product of each place, in float32."""
-    return _product(_pinned(kernels.swapaxes(1, 2)), windows, (2, 1))
+    return _product(pinned(kernels.swapaxes(1, 2)), windows, (2, 1))
 
 
 def _products_forward(kernels: Array, windows: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -132,11 +127,11 @@ def _products_forward(kernels: Array, windows: Array) -> tuple[Array, tuple[Arra
 
 def _products_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     kernels, windows = residuals
-    dy = _pinned(dy.astype(windows.dtype))
+    dy = pinned(dy.astype(windows.dtype))
     dwindows = _product(kernels, dy, (2, 1)).astype(windows.dtype)
     # Behind a barrier, or XLA joins these products of all pieces of a batch into one, which is slower.
-    windows, dy = _pinned((windows, dy))
-    return _pinned(_product(windows, dy, (2, 2))).astype(kernels.dtype), dwindows
+    windows, dy = pinned((windows, dy))
+    return pinned(_product(windows, dy, (2, 2))).astype(kernels.dtype), dwindows
 
 
 _products.defvjp(_products_forward, _products_backward)

@@ -21,10 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["Transforms", "in_tiles", "mixed", "one_tile", "winograd_convolution"]
+__all__ = ["Transforms", "in_tiles", "mixed", "one_tile", "winograd_convolution", "worth_it"]
 
 _POINTS = (0, 1, -1, 2, -2, 1 / 2)  # and infinity: of those tried, among the ones that lose least
 _LARGEST = 5  # outputs at once
+_ENOUGH = 8  # input channels, for fewer products to be worth the adding that they take
+
+
+def worth_it(dtype: jnp.dtype, inputs: int) -> bool:
+    """Whether images of this number format, with so many channels, have digits and products to spare."""
+    return dtype == jnp.float32 and inputs >= _ENOUGH
 
 
 def winograd_convolution(

@@ -1,13 +1,19 @@
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdigits.model import build
-from jaxdigits.network import Network, Params
+from jaxdigits.network import Form, Network, Params
 from jaxdigits.network_forms import FORMS
 
 OTHERS = [form for form in FORMS if form != "direct"]
+
+
+def test_every_form_has_its_layers():
+    assert set(FORMS) == set(get_args(Form))
 
 
 def drawn(network: Network, seed: int) -> Params:

@@ -27,7 +27,7 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from benchmarks import filters, protocol
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from jaxdigits.errors import DataError, JaxdigitsError, UsageError
 from jaxdigits.storage import sha256, write_json
 
@@ -225,7 +225,7 @@ class Arguments:
     """A run folder or a model file; give it again for more. By default the packaged model."""
     images: Count = 10_000
     """How many test images, the first ones."""
-    seed: int = 0
+    seed: Natural = 0
     """Of all that is random in the corruptions."""
     out: Path | None = None
     """The JSON file to write; by default one of this Python's version in benchmarks/results."""

@@ -23,7 +23,7 @@ import optax
 import tyro
 from jaxtyping import Array, Float
 
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from benchmarks.pages import digits_of, score, summary_of
 from jaxdigits import device
 from jaxdigits.candidates import WEIGHTS, Weights, best_path, skip_cost
@@ -47,7 +47,7 @@ class Arguments:
     """How many pages to fit the weights on."""
     check: Count = 200
     """How many other pages to read with them."""
-    seed: int = 0
+    seed: Natural = 0
     """Decides the pages."""
     model: str | None = None
     """A run folder or a model file; by default the model that comes with the package."""

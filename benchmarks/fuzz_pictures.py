@@ -11,7 +11,7 @@ to extremes; and the checksums of most PNG files set right again. What is read i
 does it; the network, which sees 28x28 pixels whatever comes, is left out. The last line is a JSON object.
 """
 
-import argparse
+import dataclasses
 import io
 import json
 import resource
@@ -22,8 +22,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+import tyro
 from PIL import Image
 
+from benchmarks.flags import Count, Natural
 from benchmarks.protocol import save
 from jaxdigits.errors import DataError
 from jaxdigits.loader import load
@@ -32,6 +34,16 @@ SECONDS = 10.0  # for one file: the largest picture that is not refused has 50 m
 MEBIBYTES = 2048  # of the whole process: such a picture in RGBA, twice, and what the decoders need
 
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 60_000, 7_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Reads mutated picture files, and looks what comes of it."""
+
+    count: Count = 10_000
+    """Files."""
+    seed: Natural = 0
+    """Of the mutations."""
 
 
 def originals() -> list[bytes]:
@@ -153,15 +165,11 @@ def check(files: Iterator[bytes]) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def main(arguments: Arguments) -> None:
     """Runs it, prints the figures, and fails where the claim does."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=10_000, help="files")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations")
-    flags = parser.parse_args()
-    figures = check(mutated(originals(), flags.count, flags.seed))
+    figures = check(mutated(originals(), arguments.count, arguments.seed))
     bounds = {"seconds": SECONDS, "mebibytes": MEBIBYTES}
-    save("fuzz_pictures", [figures], flags.count, {"bounds": bounds, "seed": flags.seed})
+    save("fuzz_pictures", [figures], arguments.count, {"bounds": bounds, "seed": arguments.seed})
     print(json.dumps(figures))
     slow = float(str(figures["slowest_seconds"])) > SECONDS
     large = float(str(figures["peak_memory_mib"])) > MEBIBYTES
@@ -170,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Arguments))

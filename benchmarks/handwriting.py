@@ -27,7 +27,7 @@ import tyro
 from benchmarks import pages, protocol
 from benchmarks.contestants import Answers, Contestant, figures, pooled, squashed
 from benchmarks.corruptions import CORRUPTIONS, corrupt
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from benchmarks.handwriting_report import CONTESTANTS, Table, tables
 from benchmarks.nondigits import KINDS as NON_DIGITS
 from benchmarks.outliers import auroc, refused_at
@@ -59,7 +59,7 @@ class Counts:
     """Pictures of each kind, of as many test digits drawn by lot."""
     non_digits: Count = 500
     """Images of each kind of what is no digit."""
-    seed: int = 0
+    seed: Natural = 0
     """Decides everything that is drawn by lot."""
 
 

@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -36,7 +36,7 @@ from jaxdigits.errors import DataError
 from jaxdigits.presets import PRESETS, from_json
 from jaxdigits.rows import row_sums
 
-__all__ = ["READERS", "Reader"]
+__all__ = ["READERS", "Reader", "ReaderName"]
 
 _STATUSES = {0, 2, 3}  # with which a command may answer an input
 _IDX = (
@@ -254,6 +254,9 @@ def run_command(arguments: list[str]) -> str:
     return text if status else ""
 
 
+ReaderName = Literal[
+    "idx", "cache", "config", "model", "checkpoint", "joint", "pictures", "pages", "flags", "commands"
+]
 READERS: dict[str, Reader] = {
     "idx": Reader(idx_inputs, read_idx, 4000, 256),
     "cache": Reader(cache_inputs, read_cache, 4000, 256),

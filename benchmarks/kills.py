@@ -22,7 +22,7 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from jaxdigits.last_snapshot import LAST_FILE
 from jaxdigits.resume import ended
 from jaxdigits.runs import BEST_FILE
@@ -38,7 +38,7 @@ class Arguments:
 
     kills: Count = 100
     """How often to kill."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the moments."""
 
 

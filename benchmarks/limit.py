@@ -9,8 +9,8 @@ Chowdhery et al. 2022, "PaLM").
 A step that gets by with fewer, as Winograd's convolutions do, has a larger share for being faster; `executed`
 is the share by the products that the step's program really has, those of transforms and of augmentation among
 them. The breakdown takes the step apart: forward alone, with gradients, with the optimizer, and with
-augmentation. It is taken apart by layer, too: each alone, forward, and forward with those of its gradients
-that the step computes, from images of its own that wait in memory.
+augmentation. It is taken apart by layer, too: each alone, in the step's own pieces of a batch, forward, and
+forward with those of its gradients that the step computes, from images of its own that wait in memory.
 On a GPU more is done in one call, which takes some 0.3 ms before anything begins, and there are two more
 figures: its memory's bandwidth, measured in turn with the rest, beside the bytes that an
 update moves, and how many kernels it launches, both by the text of the compiled program (`hlo`).

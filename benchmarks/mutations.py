@@ -4,14 +4,14 @@ Claim: of more than 20,000 inputs made by `hostile` none ends in an exception th
 documented classes or, given to a command, in anything but one line and a documented status; none takes longer
 than `SECONDS`; and no process takes more memory than its reader's bound above what it has after a good input.
 
-    python -m benchmarks.mutations [--reader idx] [--scale 0.1] [--seed 0]
+    python -m benchmarks.mutations [--readers idx ...] [--scale 0.1] [--seed 0]
 
 Each reader has a process of its own, whose address space is limited: memory that is asked for on the word of
 a header fails, used or not. The last line is a JSON object.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -24,10 +24,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import tyro
 
 from benchmarks.__main__ import LEFT_OUT
-from benchmarks.hostile import READERS
+from benchmarks.flags import Natural, Positive
+from benchmarks.hostile import READERS, ReaderName
 from benchmarks.protocol import ROOT, save
 from jaxdigits.errors import JaxdigitsError
 
@@ -35,6 +38,18 @@ __all__ = ["SECONDS", "check"]
 
 SECONDS = 1.0  # for one input
 _HANGING = 60.0  # seconds after which an input is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Gives hostile input to all that reads any, and looks what comes of it."""
+
+    readers: tuple[ReaderName, ...] = get_args(ReaderName)
+    """The readers; the figures of some are not saved."""
+    scale: Positive = 1.0
+    """Of the full number of inputs."""
+    seed: Natural = 0
+    """Of the mutations."""
 
 
 def check(name: str, count: int, seed: int = 0, *, limited: bool = False) -> dict[str, Any]:
@@ -123,10 +138,10 @@ def _given_up_after(seconds: float) -> Iterator[None]:
 
 def alone(name: str, count: int, seed: int) -> dict[str, Any]:
     """`check` in a process of its own; where that dies, that is the offence."""
-    command = [sys.executable, "-m", "benchmarks.mutations", "--child", "--reader", name]
+    code = "import sys; from benchmarks.mutations import contestant; contestant(*sys.argv[1:])"
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(  # noqa: S603
-            [*command, "--count", str(count), "--seed", str(seed)],
+            [sys.executable, "-c", code, name, str(count), str(seed)],
             cwd=ROOT,
             env={**os.environ, "JAXDIGITS_CACHE": cache},
             capture_output=True,
@@ -139,30 +154,25 @@ def alone(name: str, count: int, seed: int) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
+def contestant(name: str, count: str, seed: str) -> None:
+    """Runs one reader in this process, and prints what came of it."""
+    print(json.dumps(check(name, int(count), int(seed), limited=sys.platform == "linux")))
+
+
+def main(arguments: Arguments) -> None:
     """Runs the readers, one process each, prints and saves the figures, and fails where the claim does."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--reader", choices=READERS, action="append", help="this one only; may be repeated")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of inputs")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
     try:
         import hypothesis  # noqa: F401
     except ImportError:
         print("benchmarks.mutations draws from Hypothesis; install jaxdigits[test]")
         sys.exit(LEFT_OUT)
-    if flags.child:
-        print(json.dumps(check(flags.reader[0], flags.count, flags.seed, limited=sys.platform == "linux")))
-        return
     runs = []
-    for name in flags.reader or READERS:
-        runs.append(alone(name, max(1, round(READERS[name].full * flags.scale)), flags.seed))
+    for name in arguments.readers:
+        runs.append(alone(name, max(1, round(READERS[name].full * arguments.scale)), arguments.seed))
         print(json.dumps(runs[-1]), flush=True)
     inputs, offences = sum(run["inputs"] for run in runs), sum(len(run["offences"]) for run in runs)
-    summary = {"inputs": inputs, "offences": offences, "seconds_bound": SECONDS, "seed": flags.seed}
-    if not flags.reader:
+    summary = {"inputs": inputs, "offences": offences, "seconds_bound": SECONDS, "seed": arguments.seed}
+    if set(arguments.readers) == set(READERS):
         save("mutations", runs, inputs, summary)
     print(json.dumps(summary))
     if offences:
@@ -170,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Arguments))

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from benchmarks import protocol
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from jaxdigits.config import Preset
 
 
@@ -31,7 +31,7 @@ class Arguments:
     """The preset to train with."""
     seeds: Count = 10
     """Warm runs, with seeds from 0."""
-    cold: int = 2
+    cold: Natural = 2
     """Cold runs, with seeds from 0."""
     devices: Count = 1
     """Devices that share each batch; on a CPU they are simulated, and have the same cores."""

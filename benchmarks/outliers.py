@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import Float
 
 from benchmarks import protocol
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from benchmarks.nondigits import KINDS
 from jaxdigits.errors import DataError, JaxdigitsError, UsageError
 from jaxdigits.rejection import fit_threshold
@@ -70,7 +70,7 @@ class Arguments:
     """A run folder or a model file; by default the packaged model."""
     count: Count = 1000
     """How many images of each kind."""
-    seed: int = 0
+    seed: Natural = 0
     """Of all that is random in the images."""
     out: Path | None = None
     """The JSON file to write; by default one of this Python's version in benchmarks/results."""

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from benchmarks import protocol
-from benchmarks.flags import Count
+from benchmarks.flags import Count, Natural
 from jaxdigits import device
 from jaxdigits.dataset import Split
 from jaxdigits.evaluate import wilson_interval
@@ -38,7 +38,7 @@ class Arguments:
 
     pages: Count = 500
     """How many pages to read."""
-    seed: int = 0
+    seed: Natural = 0
     """Decides the pages."""
     split: Literal["test", "held-out"] = "test"
     """Where the digits are from: the test split; or the training images that validation holds out, for

@@ -10,7 +10,7 @@ A training is a smoke run with all its files, whose folder is then removed. Pred
 batches for the rest. The last line is a JSON object.
 """
 
-import argparse
+import dataclasses
 import gc
 import io
 import json
@@ -21,11 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from benchmarks.__main__ import LEFT_OUT
+from benchmarks.flags import at_least
 from benchmarks.protocol import save
 
 __all__ = ["MEBIBYTES", "grown", "levels", "observe"]
@@ -35,6 +37,17 @@ __all__ = ["MEBIBYTES", "grown", "levels", "observe"]
 MEBIBYTES = 32.0
 _QUANTITIES = ("mebibytes", "files", "threads")
 _ROUND = 1000  # predictions
+_FEWEST = 5  # samples that tell a growth
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Trains and predicts on and on in one process, and looks whether it grows."""
+
+    trainings: Annotated[int, at_least(_FEWEST)] = 200
+    """Short trainings: of fewer than five a growth cannot be told."""
+    predictions: Annotated[int, at_least(_FEWEST * _ROUND)] = 100_000
+    """Predictions, of which a thousand are looked at together."""
 
 
 def observe() -> dict[str, float]:
@@ -65,8 +78,8 @@ def levels(samples: list[dict[str, float]]) -> tuple[dict[str, float], dict[str,
     Raises:
       ValueError: there are fewer than five samples.
     """
-    if len(samples) < 5:
-        raise ValueError(f"expected at least 5 samples, found {len(samples)}")
+    if len(samples) < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} samples, found {len(samples)}")
     fifth = len(samples) // 5
     early, late = samples[fifth : 2 * fifth], samples[-fifth:]
     warm, end = ({n: statistics.median(x[n] for x in part) for n in _QUANTITIES} for part in (early, late))
@@ -128,22 +141,16 @@ def mixed_predictions() -> Callable[[int], object]:
     return once
 
 
-def main() -> None:
+def main(arguments: Arguments) -> None:
     """Runs both, prints and saves the figures, and fails where the claim does."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--trainings", type=int, default=200, help="short trainings, at least 5")
-    parser.add_argument("--predictions", type=int, default=100_000, help="predictions, at least 5,000")
-    flags = parser.parse_args()
     if not Path("/proc/self/statm").exists():
         print("benchmarks.soak reads /proc, which is Linux's")
         sys.exit(LEFT_OUT)
-    if flags.trainings < 5 or flags.predictions < 5 * _ROUND:
-        parser.error("too few to tell a growth: expected at least 5 trainings and 5,000 predictions")
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, work, times in (
-            ("trainings", short_training(Path(folder)), flags.trainings),
-            ("predictions", mixed_predictions(), flags.predictions // _ROUND),
+            ("trainings", short_training(Path(folder)), arguments.trainings),
+            ("predictions", mixed_predictions(), arguments.predictions // _ROUND),
         ):
             started = time.perf_counter()
             samples = list(watched(work, times))
@@ -159,11 +166,11 @@ def main() -> None:
     )
     told = ("n", "seconds", "warm", "end", "grew")
     summary = {run["work"]: {name: run[name] for name in told} for run in runs}
-    save("soak", runs, flags.trainings, summary | {"mebibytes_bound": MEBIBYTES, "met": good})
+    save("soak", runs, arguments.trainings, summary | {"mebibytes_bound": MEBIBYTES, "met": good})
     print(json.dumps(summary | {"met": good}))
     if not good:
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Arguments))

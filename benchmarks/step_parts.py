@@ -23,6 +23,7 @@ from jaxdigits.optimizer import make_optimizer
 from jaxdigits.step import (
     Data,
     Part,
+    Portion,
     TrainState,
     cross_entropy,
     epoch_order,
@@ -116,13 +117,19 @@ def parts(config: TrainConfig, updates: int) -> Parts:
 
 
 def layers(config: TrainConfig, turns: int) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """Each layer alone: functions that do so many `turns` of it and wait, forward and with its gradients."""
-    batch = config.batch_size
-    form, dtype = fastest(jax.local_devices()[0], config.channels, config.dtype)
+    """Each layer alone: functions that do so many `turns` of it and wait, forward and with its gradients.
+
+    A turn has a batch, in the portions and pieces in which an update takes it.
+    """
+    chosen, batch = jax.local_devices()[0], config.batch_size
+    portion = portion_of(network_of(config, 10, chosen), chosen.platform) or Portion(batch, batch)
+    at_once = min(batch, portion.images)
+    pieces, turns = max(1, at_once // portion.piece), turns * (batch // at_once)
+    form, dtype = fastest(chosen, config.channels, config.dtype)
     fixed = config.stem == "whitened"
     params = draw(shapes_of(config.channels, config.hidden, 10), 0)
     network = CNN(params, form=form, dtype=dtype, fixed_stem=fixed)
-    x, found = jax.ShapeDtypeStruct((batch, 28, 28, 1), dtype), {}
+    x, found = jax.ShapeDtypeStruct((at_once // pieces, 28, 28, 1), dtype), {}
     x = jax.eval_shape(network.arrange, x)
     for index in range(len(config.channels)):
 
@@ -131,11 +138,11 @@ def layers(config: TrainConfig, turns: int) -> dict[str, tuple[Callable[[], None
 
         # The first has no gradient towards its input; where it is kept as it is, nor has the second.
         wanted = () if fixed and not index else (0,) if index <= fixed else (0, 1)
-        found[f"convolution {index + 1}"] = _alone(convolution, network, x, wanted, turns)
+        found[f"convolution {index + 1}"] = _alone(convolution, network, x, wanted, pieces, turns)
         x = jax.eval_shape(functools.partial(network.convolve, index), x)
-    found["hidden"] = _alone(lambda module, x: module.hide(x), network, x, (0, 1), turns)
+    found["hidden"] = _alone(lambda module, x: module.hide(x), network, x, (0, 1), pieces, turns)
     x = jax.eval_shape(network.hide, x)
-    found["output"] = _alone(lambda module, x: module.output(x), network, x, (0, 1), turns)
+    found["output"] = _alone(lambda module, x: module.output(x), network, x, (0, 1), pieces, turns)
     return found
 
 
@@ -144,25 +151,32 @@ def _alone(
     network: CNN,
     like: jax.ShapeDtypeStruct,
     wanted: tuple[int, ...],
+    pieces: int,
     turns: int,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A layer's timings; it has gradients towards the arguments `wanted`: 0 the weights, 1 the images."""
+    """A layer's timings, for so many pieces like this one side by side.
+
+    It has gradients towards the arguments `wanted`: 0 the weights, 1 the images.
+    """
     graph, weights = nnx.split(network)
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, *like.shape)), like.dtype)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(4, pieces, *like.shape)), like.dtype)
 
     def apply(weights: Any, x: jax.Array) -> jax.Array:
         return layer(nnx.merge(graph, weights), x)
 
-    backwards = jnp.ones_like(apply(weights, images[0]))
+    backwards = jnp.ones_like(apply(weights, images[0, 0]))
 
     def gradients(weights: Any, x: jax.Array) -> Any:
         value, back = jax.vjp(apply, weights, x)
         return value, [back(backwards)[argument] for argument in wanted]
 
     def repeated(function: Callable[..., Any]) -> Callable[[], None]:
+        def side_by_side(weights: Any, images: jax.Array) -> list[Any]:
+            return [function(weights, piece) for piece in images]
+
         def loop(weights: Any, images: jax.Array) -> Any:
-            first = function(weights, images[0])
-            return jax.lax.fori_loop(1, turns, lambda i, _: function(weights, images[i % 4]), first)
+            first = side_by_side(weights, images[0])
+            return jax.lax.fori_loop(1, turns, lambda i, _: side_by_side(weights, images[i % 4]), first)
 
         options = device.compiler_options(jax.local_devices()[0].platform)
         program = jax.jit(loop, compiler_options=options)

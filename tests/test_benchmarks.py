@@ -7,14 +7,25 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import pytest
 import tyro
 
-from benchmarks import operations, predict_speed, protocol, speed_tables, tables, targets, time_to_accuracy
+from benchmarks import (
+    mutations,
+    operations,
+    predict_speed,
+    protocol,
+    speed_tables,
+    step_parts,
+    tables,
+    targets,
+    time_to_accuracy,
+)
+from benchmarks.hostile import READERS, ReaderName
 from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
 from jaxdigits.model import build
@@ -265,6 +276,15 @@ def test_the_parts_of_a_step_add_up_to_it():
     assert taken == [2.0, 3.0, -0.5, 1.5]
 
 
+@pytest.mark.parametrize("batch_size", [128, 512])
+def test_each_layer_of_a_step_can_be_run_alone(batch_size: int):
+    alone = step_parts.layers(resolve("fast", channels=(2, 4, 4), hidden=4, batch_size=batch_size), turns=1)
+    assert [*alone] == ["convolution 1", "convolution 2", "convolution 3", "hidden", "output"]
+    for forward, with_gradients in alone.values():
+        forward()
+        with_gradients()
+
+
 def test_a_run_is_recorded_with_its_time():
     output, measured = protocol.run(["-c", "print(1)"])
     assert output == "1\n"
@@ -280,7 +300,7 @@ def test_a_run_is_recorded_with_its_time():
         *(("ablation", flag) for flag in ("--epochs", "--last")),
         *((name, "--pages") for name in ("fit_reading", "pages")),
         *(("checkpoints", "--turns"), ("faults", "--every"), ("kills", "--kills"), ("limit", "--updates")),
-        *(("corruptions", "--images"), ("outliers", "--count")),
+        *(("corruptions", "--images"), ("outliers", "--count"), ("fuzz_pictures", "--count")),
     ],
 )
 @pytest.mark.parametrize("value", ["0", "-1", "some"])
@@ -294,7 +314,45 @@ def test_of_none_nothing_is_measured(name: str, flag: str, value: str, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"), [("time_to_accuracy", "--ours"), ("time_to_accuracy", "--peers"), ("faults", "--kinds")]
+    ("name", "flag", "least"),
+    [
+        *((name, "--seed", 0) for name in ("corruptions", "fuzz_pictures", "handwriting", "kills")),
+        *((name, "--seed", 0) for name in ("fit_reading", "mutations", "outliers", "pages")),
+        *(("one_minute", "--cold", 0), ("soak", "--trainings", 5), ("soak", "--predictions", 5000)),
+    ],
+)
+def test_less_than_makes_sense_is_refused(
+    name: str, flag: str, least: int, capsys: pytest.CaptureFixture[str]
+):
+    module = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(module.Arguments, args=[flag, str(least - 1)])
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+    arguments = vars(tyro.cli(module.Arguments, args=[flag, str(least)]))
+    assert (arguments | vars(arguments.get("counts", SimpleNamespace())))[flag.strip("-")] == least
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "all"])
+def test_a_share_is_above_0(value: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(mutations.Arguments, args=["--scale", value])
+    assert ended.value.code == 2
+    assert "--scale" in capsys.readouterr().err
+    assert tyro.cli(mutations.Arguments, args=["--scale", "0.1"]).scale == 0.1
+
+
+def test_a_reader_of_hostile_input_may_be_named():
+    assert get_args(ReaderName) == tuple(READERS)
+    assert tyro.cli(mutations.Arguments, args=["--readers", "idx", "flags"]).readers == ("idx", "flags")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        *(("time_to_accuracy", "--ours"), ("time_to_accuracy", "--peers"), ("faults", "--kinds")),
+        ("mutations", "--readers"),
+    ],
 )
 def test_what_there_is_not_is_refused_by_name(name: str, flag: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:

@@ -138,7 +138,7 @@ def _given_up_after(seconds: float) -> Iterator[None]:
 
 def alone(name: str, count: int, seed: int) -> dict[str, Any]:
     """`check` in a process of its own; where that dies, that is the offence."""
-    code = "import sys; from benchmarks.mutations import contestant; contestant(*sys.argv[1:])"
+    code = "import sys; from benchmarks.mutations import in_this_process; in_this_process(*sys.argv[1:])"
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-c", code, name, str(count), str(seed)],
@@ -154,8 +154,8 @@ def alone(name: str, count: int, seed: int) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def contestant(name: str, count: str, seed: str) -> None:
-    """Runs one reader in this process, and prints what came of it."""
+def in_this_process(name: str, count: str, seed: str) -> None:
+    """`check`, whose figures it prints."""
     print(json.dumps(check(name, int(count), int(seed), limited=sys.platform == "linux")))
 
 

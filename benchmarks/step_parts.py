@@ -26,6 +26,7 @@ from jaxdigits.step import (
     Portion,
     TrainState,
     cross_entropy,
+    divisions,
     epoch_order,
     init_state,
     make_update,
@@ -123,13 +124,13 @@ def layers(config: TrainConfig, turns: int) -> dict[str, tuple[Callable[[], None
     """
     chosen, batch = jax.local_devices()[0], config.batch_size
     portion = portion_of(network_of(config, 10, chosen), chosen.platform) or Portion(batch, batch)
-    at_once = min(batch, portion.images)
-    pieces, turns = max(1, at_once // portion.piece), turns * (batch // at_once)
+    portions, pieces = divisions(batch, portion)
+    turns *= portions
     form, dtype = fastest(chosen, config.channels, config.dtype)
     fixed = config.stem == "whitened"
     params = draw(shapes_of(config.channels, config.hidden, 10), 0)
     network = CNN(params, form=form, dtype=dtype, fixed_stem=fixed)
-    x, found = jax.ShapeDtypeStruct((at_once // pieces, 28, 28, 1), dtype), {}
+    x, found = jax.ShapeDtypeStruct((batch // portions // pieces, 28, 28, 1), dtype), {}
     x = jax.eval_shape(network.arrange, x)
     for index in range(len(config.channels)):
 

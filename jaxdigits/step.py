@@ -32,6 +32,7 @@ __all__ = [
     "TrainState",
     "Update",
     "cross_entropy",
+    "divisions",
     "epoch_order",
     "init_state",
     "key_data",
@@ -250,25 +251,32 @@ def summed(function: Callable[[Part], Any], whole: Part, portion: Portion) -> An
       whole: the batch.
       portion: how many images at a time.
     """
-    parts, odd = divmod(len(whole.labels), portion.images)
-    if parts < 2 or odd:
-        return _in_pieces(function, whole, portion)
+    parts, pieces = divisions(len(whole.labels), portion)
+    if parts == 1:
+        return _in_pieces(function, whole, pieces)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, whole))
 
     def add(total: Any, part: Part) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, _in_pieces(function, part, portion)), None
+        return jax.tree.map(jnp.add, total, _in_pieces(function, part, pieces)), None
 
     return jax.lax.scan(add, zeros, _divided(whole, parts))[0]
 
 
-def _in_pieces(function: Callable[[Part], Any], whole: Part, portion: Portion) -> Any:
-    """The sum of a function over pieces of a batch: as many as a portion has, or as a smaller batch can have.
+def divisions(images: int, portion: Portion) -> tuple[int, int]:
+    """How many portions a batch has, one after the other, and how many pieces each of them, side by side.
 
-    They are an even number, or one. What is no multiple of the portion has larger ones, not more.
+    The pieces are an even number, or one: as many as a portion has, or as a smaller batch can have. A batch
+    that is no multiple of the portion is one, with larger pieces, not more.
     """
-    images = len(whole.labels)
+    portions, odd = divmod(images, portion.images)
+    portions = 1 if odd else max(1, portions)
+    images //= portions
     most = min(images, portion.images) // portion.piece
-    pieces = next(n for n in (most // 2 * 2, 2, 1) if n and images % n == 0)
+    return portions, next(n for n in (most // 2 * 2, 2, 1) if n and images % n == 0)
+
+
+def _in_pieces(function: Callable[[Part], Any], whole: Part, pieces: int) -> Any:
+    """The sum of a function over so many pieces of a batch."""
     divided = _divided(whole, pieces)
     sums = [function(jax.tree.map(lambda x, i=i: x[i], divided)) for i in range(pieces)]
     return functools.reduce(functools.partial(jax.tree.map, jnp.add), sums)

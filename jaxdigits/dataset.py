@@ -245,8 +245,7 @@ def _examples_of_records(name: str, say: Callable[[str], None]) -> _Examples:
     folder = _ensure_records(name, say, for_arrays=True)
 
     def read(split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in batches(records.open_split(name, split, folder), 1000):
-            yield conventional(name, batch["image"], batch["label"])
+        return (conventional(name, *some) for some in records.examples(name, split, folder))
 
     return map(read, ("train", "test"))
 

@@ -26,11 +26,12 @@ import numpy as np
 from jaxdigits.errors import DataError
 from jaxdigits.idx import SIDE, file_names, read_pair
 
-__all__ = ["classes", "open_split", "prepare"]
+__all__ = ["classes", "examples", "open_split", "prepare"]
 
 _PACKAGED = Path(__file__).with_name("mnist")  # the four original files
 _FORMAT = "parquet" if sys.platform == "win32" else "array_record"  # which has no build for Windows
 _TIMEOUT = 10  # seconds for a server's first answer
+_AT_ONCE = 1000  # examples that are read together
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # not the fault of the data
 
 
@@ -99,13 +100,28 @@ def open_split(name: str, split: str, folder: Path) -> Any:
       ValueError: there is no such split.
     """
     with _quiet_tfds() as tfds:
-        return tfds.data_source(
-            name,
-            split=split,
-            data_dir=folder,
-            download=False,
-            decoders={"image": tfds.decode.make_decoder()(_decode_png)()},
-        )
+        decoders = {"image": tfds.decode.make_decoder()(lambda png, _feature: _decode_png(png))()}
+        return tfds.data_source(name, split=split, data_dir=folder, download=False, decoders=decoders)
+
+
+def examples(name: str, split: str, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All that `open_split` holds, in its order, without TFDS looking up for each example what is in it.
+
+    That takes a third of the time.
+
+    Yields:
+      Images, uint8 [n, 28, 28, 1], and labels, uint8 [n], of some examples at a time.
+    """
+    with _quiet_tfds() as tfds:
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        form = tfds.decode.DeserializeMethod.RAW_BYTES
+        source = tfds.data_source(name, split=split, data_dir=folder, download=False, deserialize_method=form)
+    for start in range(0, len(source), _AT_ONCE):
+        found = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
+        features = [tf_example_pb2.Example.FromString(record).features.feature for record in found]
+        images = np.stack([_decode_png(each["image"].bytes_list.value[0]) for each in features])
+        yield images, np.array([each["label"].int64_list.value[0] for each in features], np.uint8)
 
 
 def prepare(name: str, folder: Path) -> None:
@@ -233,7 +249,7 @@ def _encode_pngs(images: np.ndarray) -> Iterator[bytes]:
         yield start + chunk(b"IDAT", zlib.compress(image.tobytes(), 0)) + end
 
 
-def _decode_png(png: bytes, _feature: Any) -> np.ndarray:
+def _decode_png(png: bytes) -> np.ndarray:
     """The uint8 [28, 28, 1] in a PNG of `_encode_pngs`: a third of the time that a general reader takes."""
     packed, size = bytes(png)[41:-16], SIDE * (SIDE + 1)  # between the header and the closing chunk
     scanlines = zlib.decompressobj().decompress(packed, size)

@@ -34,7 +34,7 @@ def test_pngs_are_what_a_general_reader_sees(tmp_path: Path):
         with PIL.Image.open(tmp_path / "image.png") as read:
             assert read.mode == "L"
             np.testing.assert_array_equal(np.asarray(read), image)
-        np.testing.assert_array_equal(records._decode_png(png, None)[..., 0], image)
+        np.testing.assert_array_equal(records._decode_png(png)[..., 0], image)
 
 
 def test_damaged_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

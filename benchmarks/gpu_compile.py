@@ -16,7 +16,6 @@ better ones there.
 import dataclasses
 import importlib.util
 import json
-import math
 import mmap
 import re
 import sys
@@ -33,8 +32,10 @@ from benchmarks import hlo, protocol
 from benchmarks.__main__ import LEFT_OUT
 from benchmarks.flags import Count
 from benchmarks.hlo import Kernel
+from jaxdigits.compiling import Plan
 from jaxdigits.config import Preset, TrainConfig
 from jaxdigits.presets import PRESETS
+from jaxdigits.splits import MNIST_IMAGES, taught
 
 GPU = Literal["h200", "h100", "a100"]
 MODELS = {
@@ -50,7 +51,6 @@ VARIABLES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 """The environment of a process that compiles for a GPU."""
-TRAINING_IMAGES = 60_000  # of MNIST, those held out among them
 
 LAUNCH = {"low": 1.0, "middle": 3.4, "high": 5.0}
 """Microseconds that a kernel costs beside its bytes and operations. Low: what XLA's cost model takes a launch
@@ -132,14 +132,12 @@ def contestant(gpu: str, preset: str) -> None:
         raise SystemExit("the compiler for NVIDIA's GPUs is not installed")
     target = description(library, MODELS[gpu])
     config = PRESETS[preset]
-    held_out = min(config.validation, TRAINING_IMAGES // 4)
-    n = TRAINING_IMAGES - held_out
-    updates = math.ceil(n / config.batch_size)
+    plan = Plan.of(config, taught(config, MNIST_IMAGES), classes=10)
     started = time.perf_counter()
-    program = compile_for(config, n, updates, target)
+    program = compile_for(config, plan, target)
     seconds = time.perf_counter() - started
     memory = program.memory_analysis()
-    launched, trips = hlo.launched(program.as_text(), n)
+    launched, trips = hlo.launched(program.as_text(), plan.images)
     bandwidth, rate = rates(target)
     result = {
         "seconds_to_compile": round(seconds, 3),
@@ -159,47 +157,36 @@ def contestant(gpu: str, preset: str) -> None:
     print(json.dumps(result))
 
 
-def compile_for(
-    config: TrainConfig, n: int, updates: int, target: str, gpus: int = 1, *, shared: bool = False
-) -> Any:
+def compile_for(config: TrainConfig, plan: Plan, target: str, gpus: int = 1, *, shared: bool = False) -> Any:
     """The epoch's program, as `training` asks its executor for it, for GPUs that are only described.
 
     Args:
       config: the configuration.
-      n: training images.
-      updates: in an epoch.
+      plan: of the training.
       target: what the compiler is to know of the GPU, as `description` gives it.
       gpus: how many of them, in one host.
       shared: for one GPU, too, the form of the program that several share.
     """
     import jax
-    import jax.numpy as jnp
     from jax.experimental import topologies
 
     from jaxdigits import mesh as meshes
-    from jaxdigits.compiling import network_of
+    from jaxdigits.compiling import data_shapes, network_of
     from jaxdigits.executor import Executor
     from jaxdigits.optimizer import make_optimizer
-    from jaxdigits.step import Data, init_state, make_update, order_shape
+    from jaxdigits.step import init_state, make_update
 
     topology = topologies.get_topology_desc(
         "described", platform="cuda", target_config=target, topology=f"1x1x{gpus}"
     )
-    network = network_of(config, 10, topology.devices[0], max(gpus, 1 + shared))
-    optimizer = make_optimizer(config, config.updates(updates))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    images: Any = jax.ShapeDtypeStruct((n, 28, 28, 1), jnp.uint8)
-    labels: Any = jax.ShapeDtypeStruct((n,), jnp.int32)
-    order = jax.ShapeDtypeStruct(order_shape(n, config.batch_size, gpus), jnp.int32)
-    state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
     mesh = meshes.make_mesh(topology.devices)
-    everywhere = meshes.replicated(mesh)
-    state, images, labels, key = meshes.shapes_on(everywhere, (state, images, labels, key))
-    data = Data(images, labels, meshes.shapes_on(meshes.along(mesh, None, "data"), order), key)
-    executor = Executor.of(
-        make_update(network, optimizer, config, config.updates(updates)), state, data, any_count=False
-    )
-    return executor.compile(updates)
+    network = network_of(config, plan.outputs, topology.devices[0], max(gpus, 1 + shared))
+    optimizer = make_optimizer(config, plan.updates)
+    state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
+    state = meshes.shapes_on(meshes.replicated(mesh), state)
+    update = make_update(network, optimizer, config, plan.updates)
+    executor = Executor.of(update, state, data_shapes(config, plan, mesh), any_count=False)
+    return executor.compile(plan.updates_per_epoch)
 
 
 def main(arguments: Arguments) -> None:

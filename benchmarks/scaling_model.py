@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import gpu_compile, hlo
+from jaxdigits.compiling import Plan
 from jaxdigits.presets import PRESETS
+from jaxdigits.splits import MNIST_IMAGES, taught
 
 __all__ = ["ASSUMPTIONS", "GPUS", "allreduce_seconds", "compile_on", "estimate"]
 
@@ -55,12 +57,12 @@ def compile_on(gpus: int, batch_size: int, preset: str = "standard") -> dict[str
         raise ValueError("the compiler for NVIDIA's GPUs is not installed")
     target = gpu_compile.description(library, gpu_compile.MODELS["h100"])
     config = dataclasses.replace(PRESETS[preset], batch_size=batch_size)
-    n = gpu_compile.TRAINING_IMAGES - config.validation
-    program = gpu_compile.compile_for(config, n, math.ceil(n / batch_size), target, gpus, shared=True)
+    plan = Plan.of(config, taught(config, MNIST_IMAGES), classes=10)
+    program = gpu_compile.compile_for(config, plan, target, gpus, shared=True)
     module = hlo.computations(program.as_text())
     body, _ = hlo.loop(module)
     exchanged = hlo.collectives(module, body)
-    launched = [each for each in hlo.kernels(module, body, n) if not _exchanges(each)]
+    launched = [each for each in hlo.kernels(module, body, plan.images) if not _exchanges(each)]
     bandwidth, rate = gpu_compile.rates(target)
     seconds = {
         name: gpu_compile.step_seconds(launched, bandwidth, rate, launch / 1e6)

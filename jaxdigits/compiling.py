@@ -1,5 +1,6 @@
 """Compiles the programs of a training, side by side, from shapes alone: none waits for another's result."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, cast
@@ -14,7 +15,7 @@ from jaxdigits.device import Device
 from jaxdigits.evaluate import Evaluator
 from jaxdigits.executor import Executor
 from jaxdigits.network import Network
-from jaxdigits.step import Data, Portion, TrainState, init_state, make_update, order_shape
+from jaxdigits.step import Data, Portion, TrainState, init_state, make_update, order_shape, wrap_key
 
 __all__ = [
     "Compiled",
@@ -23,6 +24,7 @@ __all__ = [
     "compile_evaluator",
     "compile_programs",
     "counts",
+    "data_shapes",
     "make_executor",
     "network_of",
     "one_for_all",
@@ -47,6 +49,12 @@ class Plan(NamedTuple):
     updates: int
     outputs: int
 
+    @classmethod
+    def of(cls, config: TrainConfig, images: int, classes: int) -> "Plan":
+        """That of a training on so many images of so many classes, and of none of them if it is to."""
+        each = math.ceil(images / config.batch_size)
+        return cls(images, each, config.updates(each), classes + (config.non_digits > 0))
+
 
 class Compiled(NamedTuple):
     """The programs of a training.
@@ -64,14 +72,13 @@ class Compiled(NamedTuple):
     evaluator: Evaluator
 
 
-def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Compiled:
+def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh) -> Compiled:
     """Compiles them.
 
     Args:
       config: what to do.
       plan: of the training.
       mesh: the devices.
-      data: its arrays, or their shapes; `order` may be None.
     """
     from jaxdigits.optimizer import make_optimizer, make_schedule
 
@@ -79,7 +86,7 @@ def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) ->
     everywhere, number = meshes.replicated(mesh), jax.ShapeDtypeStruct((), np.int32)
     begin = jax.jit(lambda params: init_state(params, optimizer), out_shardings=everywhere)
     rate = jax.jit(make_schedule(config, plan.updates))
-    executor = make_executor(config, plan, mesh, data)
+    executor = make_executor(config, plan, mesh)
     with ThreadPoolExecutor(max_workers=3) as pool:
         # One after another: a GPU's compiler tries kernels, and several of it get in each other's way.
         advancing = pool.submit(
@@ -92,7 +99,7 @@ def compile_programs(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) ->
         return Compiled(beginning.result(), rating.result(), executor, evaluator.result())
 
 
-def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Executor:
+def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh) -> Executor:
     """What makes updates, not yet compiled; arguments as for `compile_programs`."""
     from jaxdigits.optimizer import make_optimizer
 
@@ -100,10 +107,19 @@ def make_executor(config: TrainConfig, plan: Plan, mesh: Mesh, data: Data) -> Ex
     platform, shares = _platform(mesh), mesh.shape["data"]
     state = jax.eval_shape(lambda params: init_state(params, optimizer), network.shapes)
     state = cast(TrainState, meshes.shapes_on(meshes.replicated(mesh), state))
-    order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, shares), np.int32)
-    data = data._replace(order=meshes.shapes_on(meshes.along(mesh, None, "data"), order))
     update = make_update(network, optimizer, config, plan.updates, portion_of(network, platform, shares))
+    data = data_shapes(config, plan, mesh)
     return Executor.of(update, state, data, any_count=one_for_all(platform, config))
+
+
+def data_shapes(config: TrainConfig, plan: Plan, mesh: Mesh) -> Data:
+    """The shapes of what an update reads, as it lies on the devices; arguments as for `compile_programs`."""
+    images = jax.ShapeDtypeStruct((plan.images, 28, 28, 1), np.uint8)
+    labels = jax.ShapeDtypeStruct((plan.images,), np.int32)
+    order = jax.ShapeDtypeStruct(order_shape(plan.images, config.batch_size, mesh.shape["data"]), np.int32)
+    key = jax.eval_shape(wrap_key, jax.ShapeDtypeStruct((2,), np.uint32))
+    images, labels, key = meshes.shapes_on(meshes.replicated(mesh), (images, labels, key))
+    return Data(images, labels, meshes.shapes_on(meshes.along(mesh, None, "data"), order), key)
 
 
 def network_of(

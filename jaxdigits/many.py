@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdigits import device as devices
 from jaxdigits import mesh as meshes
 from jaxdigits.checkpoint import Model
-from jaxdigits.compiling import compile_evaluator, network_of, portion_of
+from jaxdigits.compiling import Plan, compile_evaluator, network_of, portion_of
 from jaxdigits.config import Preset, TrainConfig, to_json
 from jaxdigits.dataset import Split
 from jaxdigits.errors import DivergedError, UsageError
@@ -148,9 +148,7 @@ class _Many:
         self.members, config = members, members[0]
         self.began = time.perf_counter()
         self.data = load_splits(config, say)
-        self.n = self.data.taught
-        self.per_epoch = math.ceil(self.n / config.batch_size)
-        self.updates = config.updates(self.per_epoch)
+        self.plan = Plan.of(config, self.data.taught, len(self.data.class_names))
         chosen = meshes.choose(config.devices, device)
         self.mesh = meshes.make_mesh(chosen, models=len(chosen))
         self.platform, on_cpu = device.platform, device.platform == "cpu"
@@ -159,18 +157,17 @@ class _Many:
         how = "one after another" if self.abreast == 1 else f"side by side, {self.abreast} at a time"
         several = f"{len(chosen)} devices" if len(chosen) > 1 else "one device"
         self.way = f"{how}, on {several}"
-        outputs = len(self.data.class_names) + (config.non_digits > 0)
-        self.network = network_of(config, outputs, device)
+        self.network = network_of(config, self.plan.outputs, device)
         self.images, self.labels = self.data.resident(self.mesh)
         stem = (
             None if config.stem == "random" else whitened_filters(self.data.train.images, config.channels[0])
         )
         self.initial = [self.network.init(member.seed, stem) for member in members]
         one = meshes.make_mesh([device])
-        self.evaluator = compile_evaluator(network_of(config, outputs, device, learning=False), one)
+        self.evaluator = compile_evaluator(network_of(config, self.plan.outputs, device, learning=False), one)
 
     def _optimizer(self, numbers: dict[str, Any]) -> Any:
-        return make_optimizer(_with(self.members[0], numbers), self.updates)
+        return make_optimizer(_with(self.members[0], numbers), self.plan.updates)
 
     def _begin(self, params: Any, numbers: dict[str, Any]) -> _Group:
         """A member before its first update."""
@@ -183,7 +180,9 @@ class _Many:
         config = _with(self.members[0], member.numbers)
         data = Data(images, labels, order, wrap_key(key_data(member.numbers["seed"], jnp.stack)))
         portion = portion_of(self.network, self.platform) if self.abreast == 1 else None
-        update = make_update(self.network, self._optimizer(member.numbers), config, self.updates, portion)
+        update = make_update(
+            self.network, self._optimizer(member.numbers), config, self.plan.updates, portion
+        )
         state = member.state._replace(sums=zero_sums())
         return member._replace(state=jax.lax.fori_loop(0, count, lambda _, state: update(state, data), state))
 
@@ -240,10 +239,11 @@ class _Many:
         }
         group = self._starting(params, swept)
         histories: list[list[dict[str, Any]]] = [[] for _ in numbers]
-        for epoch in range(math.ceil(self.updates / self.per_epoch)):
-            count = min(self.per_epoch, self.updates - epoch * self.per_epoch)
+        n, each, updates = self.plan.images, self.plan.updates_per_epoch, self.plan.updates
+        for epoch in range(math.ceil(updates / each)):
+            count = min(each, updates - epoch * each)
             chosen = (self.members[number] for number in filled)
-            orders = np.stack([epoch_order(one.seed, epoch, self.n, one.batch_size) for one in chosen])
+            orders = np.stack([epoch_order(one.seed, epoch, n, one.batch_size) for one in chosen])
             group = self._advancing(count)(group, orders, self.images, self.labels)
             sums = jax.device_get(group.state.sums)  # waits for the devices
             for number, history, *own in zip(

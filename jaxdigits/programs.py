@@ -1,11 +1,12 @@
 """All that a training has compiled and put on the device before its first update."""
 
-import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdigits import mesh as meshes
 from jaxdigits.compiling import Compiled, Plan, compile_programs, make_executor
@@ -13,13 +14,61 @@ from jaxdigits.config import TrainConfig
 from jaxdigits.device import Device
 from jaxdigits.kept import Kept
 from jaxdigits.network import Params, draw, shapes_of
-from jaxdigits.splits import Splits
+from jaxdigits.splits import MNIST_IMAGES, Splits, taught
 from jaxdigits.step import Data, TrainState, epoch_order, key_data, order_shape, wrap_key
 from jaxdigits.whitening import whitened_filters
 
-__all__ = ["Programs"]
+__all__ = ["Ahead", "Programs", "ahead"]
 
 _SMALL = 512  # images of an update that is sooner made in vain than its first one is waited for
+
+
+class Ahead(NamedTuple):
+    """Programs on their way.
+
+    Attributes:
+      plan: of the training that they are for.
+      compiled: the programs, once they are there.
+    """
+
+    plan: Plan
+    compiled: Future[Compiled]
+
+
+def ahead(config: TrainConfig, device: Device) -> Ahead | None:
+    """Begins to load or to compile the programs of a training, whose images are about to be loaded.
+
+    Each takes seconds where it does not lie in a cache. How many images there are is known beforehand of the
+    packaged MNIST alone: of anything else nothing is begun, nor where programs go to JAX's own cache.
+    """
+    packaged = config.dataset == "mnist" and config.data_dir is None
+    if not packaged or jax.process_count() > 1 or not Kept.possible(device):
+        return None
+    plan, mesh = Plan.of(config, taught(config, MNIST_IMAGES), classes=10), _mesh(config, device)
+    pool = ThreadPoolExecutor(max_workers=1)
+    compiled = pool.submit(_kept_or_new, config, plan, mesh)
+    pool.shutdown(wait=False)
+    return Ahead(plan, compiled)
+
+
+def _mesh(config: TrainConfig, device: Device) -> Mesh:
+    return meshes.make_mesh(meshes.choose(config.mesh["data"], device))
+
+
+def _kept_or_new(config: TrainConfig, plan: Plan, mesh: Mesh) -> Compiled:
+    """The programs that an earlier training has left, or new ones, left for later trainings."""
+
+    def other(count: int) -> jax.stages.Compiled:
+        return make_executor(config, plan, mesh).compile(count)
+
+    device = mesh.devices.flat[0]
+    kept = Kept(config, plan, device) if Kept.possible(device) else None
+    if kept and (found := kept.load(mesh, other)):
+        return found
+    programs = compile_programs(config, plan, mesh)
+    if kept:
+        kept.save(programs)
+    return programs
 
 
 class Programs:
@@ -29,6 +78,7 @@ class Programs:
       config: what to do.
       device: where, or the first of several.
       splits: the images.
+      under_way: programs that may be those of this training.
 
     Attributes:
       mesh: the devices.
@@ -41,21 +91,20 @@ class Programs:
       training_seconds: how long the first parameters took, some of which are computed from the images.
     """
 
-    def __init__(self, config: TrainConfig, device: Device, splits: Splits):
-        n = splits.taught
-        self.updates_per_epoch = math.ceil(n / config.batch_size)
-        self.updates = config.updates(self.updates_per_epoch)
+    def __init__(self, config: TrainConfig, device: Device, splits: Splits, under_way: Ahead | None = None):
+        plan, self.mesh = Plan.of(config, splits.taught, len(splits.class_names)), _mesh(config, device)
+        self.updates_per_epoch, self.updates = plan.updates_per_epoch, plan.updates
         self._config, self._splits = config, splits
         self._ahead: dict[int, Future[jax.Array]] = {}  # orders that are under way
-        self.mesh = meshes.make_mesh(meshes.choose(config.mesh["data"], device))
-        outputs = len(splits.class_names) + (config.non_digits > 0)
-        plan = Plan(n, self.updates_per_epoch, self.updates, outputs)
-        params = shapes_of(config.channels, config.hidden, outputs)
+        params = shapes_of(config.channels, config.hidden, plan.outputs)
         key = wrap_key(meshes.copies(self.mesh, key_data(np.uint32(config.seed))))
         with ThreadPoolExecutor(max_workers=1) as pool:
             drawing = pool.submit(self._drawn, params)
             self._data = Data(*splits.resident(self.mesh), None, key)  # pyright: ignore[reportArgumentType]
-            self._compiled = self._kept_or_new(config, plan, device, self._data)
+            if under_way and under_way.plan == plan:
+                self._compiled = under_way.compiled.result()
+            else:
+                self._compiled = _kept_or_new(config, plan, self.mesh)
             first, self.training_seconds = drawing.result()
         self.initial: TrainState = self._compiled.begin(first)
         self.shapes: TrainState = meshes.shapes_on(meshes.replicated(self.mesh), self.initial)
@@ -70,20 +119,6 @@ class Programs:
         random = config.stem == "random"
         stem = None if random else whitened_filters(self._splits.train.images, config.channels[0])
         return draw(shapes, config.seed, stem), time.perf_counter() - began
-
-    def _kept_or_new(self, config: TrainConfig, plan: Plan, device: Device, data: Data) -> Compiled:
-        """The programs that an earlier training has left, or new ones, left for later trainings."""
-
-        def other(count: int) -> jax.stages.Compiled:
-            return make_executor(config, plan, self.mesh, data).compile(count)
-
-        kept = Kept(config, plan, device) if Kept.possible(device) else None
-        if kept and (found := kept.load(self.mesh, other)):
-            return found
-        programs = compile_programs(config, plan, self.mesh, data)
-        if kept:
-            kept.save(programs)
-        return programs
 
     def _warm_up(self, shapes: Params) -> None:
         """Makes an update of parameters that are zero, which is dropped.

@@ -117,9 +117,10 @@ def examples(name: str, split: str, folder: Path) -> Iterator[tuple[np.ndarray, 
 
         form = tfds.decode.DeserializeMethod.RAW_BYTES
         source = tfds.data_source(name, split=split, data_dir=folder, download=False, deserialize_method=form)
+        parse: Callable[[bytes], Any] = tf_example_pb2.Example.FromString  # pyright: ignore  # made at run time
     for start in range(0, len(source), _AT_ONCE):
         found = source.__getitems__(range(start, min(start + _AT_ONCE, len(source))))
-        features = [tf_example_pb2.Example.FromString(record).features.feature for record in found]
+        features = [parse(record).features.feature for record in found]
         images = np.stack([_decode_png(each["image"].bytes_list.value[0]) for each in features])
         yield images, np.array([each["label"].int64_list.value[0] for each in features], np.uint8)
 

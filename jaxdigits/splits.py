@@ -25,8 +25,9 @@ from jaxdigits.dataset import Dataset, Split
 from jaxdigits.errors import UsageError
 from jaxdigits.nondigits import make_non_digits
 
-__all__ = ["Splits", "load_splits"]
+__all__ = ["MNIST_IMAGES", "Splits", "load_splits", "taught"]
 
+MNIST_IMAGES = 60_000  # in the training split
 _SMOKE = (2048, 1024)  # training and test images of a smoke run
 
 
@@ -82,6 +83,17 @@ class Splits:
         return images, meshes.resident(mesh, labels)
 
 
+def taught(config: TrainConfig, images: int) -> int:
+    """How many images a run trains on, of a training split of so many, those of no digit among them."""
+    images = min(images, _SMOKE[0]) if config.smoke else images
+    return images - _held_out(config, images) + config.non_digits
+
+
+def _held_out(config: TrainConfig, images: int) -> int:
+    """How many of the images are held out."""
+    return min(config.validation, images // 4)
+
+
 def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
     """Loads the data set and takes the validation images out of its training split.
 
@@ -100,7 +112,7 @@ def load_splits(config: TrainConfig, say: Callable[[str], None]) -> Splits:
         train_split, test = (
             Split(*(a[:n] for a in s)) for s, n in zip((train_split, test), _SMOKE, strict=True)
         )
-    held_out, validation = min(config.validation, len(train_split.labels) // 4), None
+    held_out, validation = _held_out(config, len(train_split.labels)), None
     if held_out:
         # The same images whatever the seed, so that the validation of runs can be compared.
         order = np.random.default_rng(0).permutation(len(train_split.labels))

@@ -33,7 +33,7 @@ from jaxdigits.kept import Kept, installed
 from jaxdigits.loop import Loop
 from jaxdigits.plotter import Plotter
 from jaxdigits.presets import resolve
-from jaxdigits.programs import Programs
+from jaxdigits.programs import Programs, ahead
 from jaxdigits.progress import Progress
 from jaxdigits.rejection import fit_threshold, score
 from jaxdigits.runs import Onlooker, RunFolder, refuse_taken
@@ -111,7 +111,9 @@ def train(
     clock.lap("startup")
     try:
         with distributed.one_line():
-            splits = _prepared(config, resumed, say)
+            _check(config, resumed)
+            under_way = ahead(config, device)
+            splits = _loaded(config, say)
             if not Kept.possible(device):  # writes: not before the configuration is known to be valid
                 devices.enable_compilation_cache()
             with (
@@ -120,7 +122,7 @@ def train(
                 Saver(config.checkpoint_seconds) as saver,
             ):
                 clock.lap("data")
-                programs = Programs(config, device, splits)
+                programs = Programs(config, device, splits, under_way)
                 clock.lap("compile")
                 clock.move("compile", "train", programs.training_seconds)
                 with Watch() as watch:
@@ -159,20 +161,23 @@ def _resolve(config: TrainConfig | str | None, overrides: dict[str, Any]) -> tup
     return resolved, resumes.find(resolved.resume, resolved.run_dir) if resolved.resume else None
 
 
-def _prepared(config: TrainConfig, resumed: Path | None, say: Callable[[str], None]) -> Splits:
-    """The images, once it is certain that the training can begin; all processes are about to do the same."""
+def _check(config: TrainConfig, resumed: Path | None) -> None:
+    """Makes sure that the training can begin, and that all processes are about to do the same."""
     if resumed:
         resumes.check(resumed, config)
     else:
         refuse_taken(config)
-    several = jax.process_count() > 1
-    if several:
+    if jax.process_count() > 1:
         fields = to_json(config) | _versions()
         del fields["data_dir"]  # where it lies is each host's own matter; what is in it is compared
         distributed.agree(fields | {"resume": None if resumed is None else str(resumed)})
+
+
+def _loaded(config: TrainConfig, say: Callable[[str], None]) -> Splits:
+    """The images, which are the same in all processes."""
     with unwinding():  # a data set may have to be fetched
         splits = load_splits(config, say)
-    if several:
+    if jax.process_count() > 1:
         distributed.agree({"dataset": splits.digest})
     if config.early_stop and splits.validation is None:
         raise UsageError("--early-stop: the data set is too small for images to validate on")

@@ -14,7 +14,7 @@ from jaxdigits.dataset import Split
 from jaxdigits.errors import DataError
 from jaxdigits.presets import resolve
 from jaxdigits.rows import Rows
-from jaxdigits.splits import Splits, load_splits
+from jaxdigits.splits import Splits, load_splits, taught
 
 from .cached import install
 from .idx_files import one_line, silent, write_idx
@@ -75,6 +75,13 @@ def test_on_disk_they_are_what_they_are_in_memory(source, fields):
             assert isinstance(theirs.images, Rows)
             np.testing.assert_array_equal(ours.images, np.asarray(theirs.images), strict=True)
             np.testing.assert_array_equal(ours.labels, theirs.labels, strict=True)
+
+
+@pytest.mark.usefixtures("arrays")
+@pytest.mark.parametrize("fields", CHOICES)
+def test_how_many_are_trained_on_is_known_beforehand(fields):
+    others = {name: value for name, value in fields.items() if name != "preset"}
+    assert taught(resolve(fields["preset"], **others), 3000) == splits(1, **fields).taught
 
 
 @pytest.mark.usefixtures("arrays")

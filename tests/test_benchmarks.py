@@ -24,6 +24,7 @@ from benchmarks import (
 )
 from benchmarks.peers import Epoch, contestant
 from benchmarks.time_to_accuracy import reached
+from jaxdigits.dataset import Dataset
 from jaxdigits.model import build
 from jaxdigits.optimizer import make_optimizer
 from jaxdigits.presets import resolve
@@ -169,11 +170,12 @@ def test_of_peers_that_are_stopped_nothing_is_said_beyond(measured: list[tuple[s
 
 
 def test_a_peer_is_stopped_by_the_first_epoch_with_such_an_accuracy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mnist: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     course = [Epoch(float(number), accuracy) for number, accuracy in enumerate([0.9, 0.97, 0.96, 0.98])]
     made = SimpleNamespace(train=lambda *_, **__: iter(course), SETTINGS={})
     monkeypatch.setitem(sys.modules, "benchmarks.peers.flax_example", made)
+    monkeypatch.setattr(contestant, "load", lambda _: mnist)
     contestant.main(["flax_example", "--until", "0.97"])
     assert json.loads(capsys.readouterr().out)["test_accuracy"] == [0.9, 0.97]
 

@@ -17,6 +17,7 @@ from jaxdigits.kept import Kept
 from jaxdigits.presets import resolve
 
 from .conftest import PACKAGED, Described, Python
+from .test_training import small_set
 
 FAST: dict[str, Any] = {
     "smoke": True, "data_dir": str(PACKAGED), "channels": (2, 3), "hidden": 8, "plots": False
@@ -96,12 +97,12 @@ def test_kept_programs_train_to_the_same_bits(place, filled, first, tmp_path, mo
 
 
 @pytest.fixture
-def fixed_counts(monkeypatch: pytest.MonkeyPatch, place: Path) -> dict[str, Any]:
+def fixed_counts(monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path) -> dict[str, Any]:
     """Each number of updates has a program of its own, as on a GPU; a training of eight and of four."""
     shutil.rmtree(place)
     for module in (compiling, kept):
         monkeypatch.setattr(module, "one_for_all", lambda *_: False)
-    return {"smoke": False, "batch_size": 8192, "epochs": 1.5}
+    return {"smoke": False, "data_dir": str(small_set(tmp_path)), "batch_size": 25, "epochs": 1.5}
 
 
 def test_each_number_of_updates_has_its_kept_program(fixed_counts, place, tmp_path, monkeypatch):
@@ -114,7 +115,7 @@ def test_each_number_of_updates_has_its_kept_program(fixed_counts, place, tmp_pa
 
 def test_a_number_of_updates_that_has_no_kept_program_is_compiled(fixed_counts, tmp_path):
     trained(tmp_path / "run", **fixed_counts)
-    config, plan = resolve("fast", **FAST | fixed_counts), Plan(60_000, 8, 12, 10)
+    config, plan = resolve("fast", **FAST | fixed_counts), Plan(200, 8, 12, 10)
     asked: list[int] = []
     mesh = meshes.make_mesh([device.select("cpu")])
     found = Kept(config, plan, device.select("cpu")).load(mesh, asked.append)  # pyright: ignore

@@ -27,7 +27,7 @@ from jaxdigits.idx import SIDE, conventional, folder_sum, read_folder
 from jaxdigits.rows import Rows, row_sums
 from jaxdigits.storage import cache_root, private_folder, write_json
 
-__all__ = ["NAMES", "Dataset", "Split", "ahead", "batches", "load", "tfds_source"]
+__all__ = ["NAMES", "Dataset", "Split", "ahead", "announce", "batches", "lacking", "load", "tfds_source"]
 
 NAMES = names.NAMES
 """The data sets that `load` prepares by itself."""
@@ -221,15 +221,28 @@ def _place(name: str, kind: str) -> Path:
 
 def _ensure_records(name: str, say: Callable[[str], None], *, for_arrays: bool = False) -> Path:
     """Makes sure that TFDS's records of `name` are whole; says why they, or the arrays, are prepared."""
-    folder, arrays = _place(name, "records"), _place(name, "arrays")
+    folder = _place(name, "records")
     whole = cache.intact(folder)
     if whole and not for_arrays:
         return folder
-    origin = "the packaged files (once, about 8 s)" if name == "mnist" else "TFDS's download (once)"
-    _announce(name, origin, say, folder, arrays)
+    announce(name, say)
     if not whole:
         cache.install(folder, lambda new: records.prepare(name, new))
     return folder
+
+
+def lacking(name: str) -> bool:
+    """Whether nothing is there of the arrays of a data set that `load` would read from the cache."""
+    try:
+        return not os.path.lexists(_place(name, "arrays"))
+    except StorageError:  # which `load` meets as well
+        return False
+
+
+def announce(name: str, say: Callable[[str], None]) -> None:
+    """Says that a data set is prepared, or prepared again, and why."""
+    origin = "the packaged files (once, about 8 s)" if name == "mnist" else "TFDS's download (once)"
+    _announce(name, origin, say, _place(name, "records"), _place(name, "arrays"))
 
 
 def _announce(name: str, origin: str, say: Callable[[str], None], *folders: Path) -> None:

@@ -1,6 +1,7 @@
 """All that a training has compiled and put on the device before its first update."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxdigits import dataset, preparer
 from jaxdigits import mesh as meshes
 from jaxdigits.compiling import Compiled, Plan, compile_programs, make_executor
 from jaxdigits.config import TrainConfig
@@ -24,31 +26,34 @@ _SMALL = 512  # images of an update that is sooner made in vain than its first o
 
 
 class Ahead(NamedTuple):
-    """Programs on their way.
+    """Programs that are there before the images are.
 
     Attributes:
       plan: of the training that they are for.
-      compiled: the programs, once they are there.
+      compiled: the programs.
     """
 
     plan: Plan
-    compiled: Future[Compiled]
+    compiled: Compiled
 
 
-def ahead(config: TrainConfig, device: Device) -> Ahead | None:
-    """Begins to load or to compile the programs of a training, whose images are about to be loaded.
+def ahead(config: TrainConfig, device: Device, say: Callable[[str], None]) -> Ahead | None:
+    """The programs of a training whose images have yet to be prepared, which is done beside: seconds each.
 
-    Each takes seconds where it does not lie in a cache. How many images there are is known beforehand of the
-    packaged MNIST alone: of anything else nothing is begun, nor where programs go to JAX's own cache.
+    How many images there are is known beforehand of the packaged MNIST alone. With anything else, or where
+    programs go to JAX's own cache, nothing is done ahead.
+
+    Args:
+      config: what to do.
+      device: where.
+      say: takes a line for the user.
     """
     packaged = config.dataset == "mnist" and config.data_dir is None
-    if not packaged or jax.process_count() > 1 or not Kept.possible(device):
+    if not packaged or jax.process_count() > 1 or not Kept.possible(device) or not dataset.lacking("mnist"):
         return None
-    plan, mesh = Plan.of(config, taught(config, MNIST_IMAGES), classes=10), _mesh(config, device)
-    pool = ThreadPoolExecutor(max_workers=1)
-    compiled = pool.submit(_kept_or_new, config, plan, mesh)
-    pool.shutdown(wait=False)
-    return Ahead(plan, compiled)
+    plan = Plan.of(config, taught(config, MNIST_IMAGES), classes=10)
+    with preparer.beside("mnist", say):
+        return Ahead(plan, _kept_or_new(config, plan, _mesh(config, device)))
 
 
 def _mesh(config: TrainConfig, device: Device) -> Mesh:
@@ -78,7 +83,7 @@ class Programs:
       config: what to do.
       device: where, or the first of several.
       splits: the images.
-      under_way: programs that may be those of this training.
+      early: programs that may be those of this training.
 
     Attributes:
       mesh: the devices.
@@ -91,7 +96,7 @@ class Programs:
       training_seconds: how long the first parameters took, some of which are computed from the images.
     """
 
-    def __init__(self, config: TrainConfig, device: Device, splits: Splits, under_way: Ahead | None = None):
+    def __init__(self, config: TrainConfig, device: Device, splits: Splits, early: Ahead | None = None):
         plan, self.mesh = Plan.of(config, splits.taught, len(splits.class_names)), _mesh(config, device)
         self.updates_per_epoch, self.updates = plan.updates_per_epoch, plan.updates
         self._config, self._splits = config, splits
@@ -101,8 +106,8 @@ class Programs:
         with ThreadPoolExecutor(max_workers=1) as pool:
             drawing = pool.submit(self._drawn, params)
             self._data = Data(*splits.resident(self.mesh), None, key)  # pyright: ignore[reportArgumentType]
-            if under_way and under_way.plan == plan:
-                self._compiled = under_way.compiled.result()
+            if early and early.plan == plan:
+                self._compiled = early.compiled
             else:
                 self._compiled = _kept_or_new(config, plan, self.mesh)
             first, self.training_seconds = drawing.result()

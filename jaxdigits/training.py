@@ -112,7 +112,7 @@ def train(
     try:
         with distributed.one_line():
             _check(config, resumed)
-            under_way = ahead(config, device)
+            early = ahead(config, device, say)
             splits = _loaded(config, say)
             if not Kept.possible(device):  # writes: not before the configuration is known to be valid
                 devices.enable_compilation_cache()
@@ -122,7 +122,7 @@ def train(
                 Saver(config.checkpoint_seconds) as saver,
             ):
                 clock.lap("data")
-                programs = Programs(config, device, splits, under_way)
+                programs = Programs(config, device, splits, early)
                 clock.lap("compile")
                 clock.move("compile", "train", programs.training_seconds)
                 with Watch() as watch:

@@ -28,7 +28,7 @@ LAYERS = (
     | {"resume", "snapshot", "machine", "form", "mesh", "plotter"},
     {"names", "flags"},
     {"dataset", "ink", "grey", "joint_snapshot"},
-    {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page"},
+    {"last_snapshot", "executor", "evaluate", "image", "splits", "candidates", "page", "preparer"},
     {"worker"},
     {"loader"},
     {"runs", "recognizer", "profiling", "compiling"},

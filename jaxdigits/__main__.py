@@ -127,6 +127,7 @@ def predict(arguments: Sequence[str]) -> None:
         from jaxdigits.prediction_report import PredictionReport
         from jaxdigits.sources import sources
 
+    device.dispatch_synchronously()
     device.select(flags.device)
     device.enable_compilation_cache()
     if flags.number:

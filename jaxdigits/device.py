@@ -19,6 +19,7 @@ __all__ = [
     "allocate_as_needed",
     "compiler_options",
     "describe",
+    "dispatch_synchronously",
     "enable_compilation_cache",
     "nvidia_capability",
     "select",
@@ -66,6 +67,17 @@ def select(device: Literal["auto", "cpu", "gpu"] = "auto", *, deterministic: boo
 def allocate_as_needed() -> None:
     """Has GPU memory taken as it is needed, not all at once, unless the user's environment decides."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def dispatch_synchronously() -> None:
+    """Has the thread that asks a CPU for something begin with it, if no backend has been started before.
+
+    JAX leaves that to a thread of its own, so that the caller may go on meanwhile. Who reads a single picture
+    has nothing to go on with, and its answer comes up to a third later (`benchmarks.predict_speed`; see
+    https://github.com/openxla/xla/issues/18608). A training takes as long either way. JAX has no such setting
+    for one program; whoever starts a backend first decides.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiler_options(platform: str, devices: int = 1) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,36 +29,43 @@ __all__ = [
     "average_views",
     "fit_temperature",
     "in_portions",
+    "of_all_views",
     "shift",
     "views_of",
     "wilson_interval",
 ]
 
+Array = TypeVar("Array", np.ndarray, jax.Array)  # on the host as on a device
+
 # Down and right, in pixels: the image itself, its four neighbours, the four corners.
 _SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
-def shift(images: UInt8[np.ndarray, "n 28 28 1"], down: int, right: int) -> UInt8[np.ndarray, "n 28 28 1"]:
+def shift(images: UInt8[Array, "n 28 28 1"], down: int, right: int) -> UInt8[Array, "n 28 28 1"]:
     """The images moved by so many pixels, less than 28; what comes in is black."""
-    moved = np.zeros_like(images)
-    rows, columns = (slice(max(by, 0), 28 + min(by, 0)) for by in (down, right))
-    from_rows, from_columns = (slice(max(-by, 0), 28 - max(by, 0)) for by in (down, right))
-    moved[:, rows, columns] = images[:, from_rows, from_columns]
-    return moved
+    rows, columns = (slice(max(-by, 0), 28 - max(by, 0)) for by in (down, right))
+    black = ((0, 0), *((max(by, 0), max(-by, 0)) for by in (down, right)), (0, 0))
+    return _numpy_for(images).pad(images[:, rows, columns], black)
 
 
-def views_of(images: UInt8[np.ndarray, "n 28 28 1"], count: int) -> list[UInt8[np.ndarray, "n 28 28 1"]]:
+def views_of(images: UInt8[Array, "n 28 28 1"], count: int) -> list[UInt8[Array, "n 28 28 1"]]:
     """The images, and shifts of them by a pixel: `count` views in all, at most 9."""
     return [shift(images, *by) if any(by) else images for by in _SHIFTS[:count]]
 
 
-def average_views(logits: Float[np.ndarray, "views n classes"]) -> Float[np.ndarray, "n classes"]:
+def average_views(logits: Float[Array, "views n classes"]) -> Float[Array, "n classes"]:
     """The mean of the views' log-probabilities: of one view, its logits as they are."""
-    if len(logits) == 1:
-        return logits[0]
+    numpy, each = _numpy_for(logits), cast(Any, logits)
+    if len(each) == 1:
+        return each[0]
     with np.errstate(invalid="ignore"):  # of logits that are not finite, which come out as NaN
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        return (logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))).mean(axis=0)
+        each = each - each.max(axis=-1, keepdims=True)
+        return (each - numpy.log(numpy.exp(each).sum(axis=-1, keepdims=True))).mean(axis=0)
+
+
+def _numpy_for(values: np.ndarray | jax.Array) -> Any:
+    """The functions of NumPy for what is NumPy's, and JAX's, which have the same names, for what is not."""
+    return jnp if isinstance(values, jax.Array) else np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +155,16 @@ def in_portions(network: Network, portion: int) -> Callable[[Params, jax.Array],
         portions = images.reshape(-1, portion, *images.shape[1:])
         logits = jax.lax.map(lambda images: network.apply(params, images), portions)
         return logits.reshape(len(images), -1)
+
+    return apply
+
+
+def of_all_views(network: Network, views: int) -> Callable[[Params, jax.Array], jax.Array]:
+    """The network's `apply`, averaged over so many views of each image: for a few images, in one program."""
+
+    def apply(params: Params, images: jax.Array) -> jax.Array:
+        logits = network.apply(params, jnp.concatenate(views_of(images, views)))
+        return average_views(logits.reshape(views, len(images), -1))
 
     return apply
 

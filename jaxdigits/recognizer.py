@@ -20,9 +20,9 @@ from jaxtyping import Float
 
 from jaxdigits import child, loader, rejection
 from jaxdigits.checkpoint import Model, load_model
-from jaxdigits.device import allocate_as_needed, compiler_options
+from jaxdigits.device import allocate_as_needed, compiler_options, dispatch_synchronously
 from jaxdigits.errors import DataError, UsageError
-from jaxdigits.evaluate import average_views, in_portions, views_of
+from jaxdigits.evaluate import average_views, in_portions, of_all_views, views_of
 from jaxdigits.image import Invert
 from jaxdigits.predictions import Prediction, Predictions
 from jaxdigits.sources import Pictures, is_batch
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("pretrained")  # ships with the package, made by `train.py`
-# Images in one program, besides the views of a single picture.
+# Images in one program, besides those of a single picture and its views.
 _BATCH_SIZES = {"cpu": (16, 64, 320), "other": (32, 256, 1024)}
 _LARGE = 1280  # of very many on a CPU, for a fifth more of them a second
 _MANY = 6  # such batches make very many: of fewer, too much of the last one could be empty
@@ -52,6 +52,8 @@ Show: TypeAlias = Callable[[str, Mapping[str, np.ndarray]], object]
 class Recognizer:
     """Reads pictures with one model, on JAX's default device.
 
+    Where it is the first to start JAX, a CPU is set to answer at once: see `device.dispatch_synchronously`.
+
     Args:
       model: the model.
     """
@@ -60,20 +62,20 @@ class Recognizer:
         from jaxdigits.network_forms import fastest
 
         allocate_as_needed()
+        dispatch_synchronously()
         self.model = model
         device = jax.config.values["jax_default_device"] or jax.local_devices()[0]
         self._params = jax.device_put(model.params, device)
         on_cpu = device.platform == "cpu"
-        self._sizes = (model.views, *_BATCH_SIZES["cpu" if on_cpu else "other"])
+        self._sizes = _BATCH_SIZES["cpu" if on_cpu else "other"]
         self._large = _LARGE if on_cpu else self._sizes[-1]
         self._threads = child.cores() if on_cpu else 1  # each of which keeps a core busy with its programs
         form, dtype = fastest(device, model.channels, model.dtype, learning=False)
         # On a CPU, too: a single picture's few views take no longer as direct convolutions.
         single = model.network("direct", "float32" if model.dtype == "auto" else model.dtype)
-        self._single = jax.jit(single.apply)
-        several = in_portions(model.network(form, dtype), _PORTION)
-        options = compiler_options(device.platform)
-        self._several = jax.jit(several, compiler_options=options) if on_cpu else self._single
+        self._single = jax.jit(of_all_views(single, model.views))
+        several = in_portions(model.network(form, dtype), _PORTION) if on_cpu else single.apply
+        self._several = jax.jit(several, compiler_options=compiler_options(device.platform))
 
     def predict(
         self, images: Pictures, *, invert: Invert = "auto", raw: bool = False, on_error: OnError = "raise"
@@ -189,6 +191,8 @@ class Recognizer:
 
     def _of_views(self, images: np.ndarray) -> Float[np.ndarray, "n outputs"]:
         """The logits of so few images that memory for all their views is no matter."""
+        if len(images) == 1:
+            return np.asarray(self._single(self._params, images))
         views = views_of(images, self.model.views)
         sizes = (len(views), len(images), self.model.outputs)
         return average_views(self._run(views[0] if len(views) == 1 else np.concatenate(views)).reshape(sizes))
@@ -225,8 +229,7 @@ class Recognizer:
             start += size
 
     def _logits(self, batch: np.ndarray) -> jax.Array:
-        program = self._single if len(batch) == self.model.views else self._several
-        return program(self._params, batch)
+        return self._several(self._params, batch)
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Recognizer:

@@ -37,7 +37,7 @@ PICTURE_SUFFIXES = frozenset(
 )
 
 _MAX_BYTES = 256 * 2**20  # bytes read of one file: 50 million RGBA pixels without compression, and a margin
-_USUAL_BYTES = 2**20  # bytes: few files have more
+_USUAL_BYTES = 2**16  # bytes: few files have more; to ask for more takes three times as long
 _ROUNDING = 1e-3  # of the range of values: how far arithmetic may have strayed beyond it
 
 

@@ -100,6 +100,28 @@ def test_determinism_is_asked_for_once_and_beside_other_flags(python: Python):
     assert done.stdout.split() == ["--xla_cpu_enable_fast_math=false", "--xla_gpu_deterministic_ops=true"]
 
 
+@pytest.mark.parametrize("jax_first", [False, True])
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 12), reason="older ones may go on in other threads all the same"
+)
+def test_who_reads_pictures_first_has_a_cpu_done_when_it_returns(python: Python, jax_first: bool):
+    code = (
+        f"import jax, numpy as np\nfrom jaxdigits import load\nif {jax_first}: jax.devices()\nload()\n"
+        "long = jax.jit(lambda x: jax.lax.fori_loop(0, 500, lambda _, x: x @ x / 600, x))\n"
+        "print(long(np.ones((600, 600), np.float32)).is_ready())"
+    )
+    done = python("-c", code, JAX_PLATFORMS="cpu")
+    assert done.stdout == f"{not jax_first}\n", done.stderr
+
+
+def test_who_reads_pictures_tells_jax_to_dispatch_synchronously(python: Python):
+    code = (
+        "import jax\nfrom jaxdigits import load\n"
+        "for _ in range(2): print(jax.config.values['jax_cpu_enable_async_dispatch']); load()"
+    )
+    assert python("-c", code).stdout.split() == ["True", "False"]
+
+
 def test_compiled_programs_are_kept_where_nobody_else_can_put_any(python: Python, tmp_path: Path):
     done = python("-c", COMPILE, JAXDIGITS_CACHE=str(tmp_path / "own"))
     assert done.stdout.split() == ["True", str(tmp_path / "own" / "xla")], done.stderr

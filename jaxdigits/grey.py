@@ -6,7 +6,7 @@ The first steps from pixels to ink, which `image` and `reading` share. What is i
 
 import numpy as np
 
-from jaxdigits.morphology import quantiles, resized
+from jaxdigits.morphology import resized
 from jaxdigits.paper import CONTRAST
 
 __all__ = ["colour_direction", "grey_of", "on_paper", "reduced", "to_grey"]
@@ -59,8 +59,9 @@ def colour_direction(pixels: np.ndarray) -> np.ndarray | None:
     colours = np.ascontiguousarray(pixels[::step, ::step].transpose(2, 0, 1)).reshape(3, -1)
     if (colours[0] == colours[1]).all() and (colours[1] == colours[2]).all():
         return None
-    paper = [quantiles(np.bincount(channel, minlength=256), 0.5) for channel in colours]
-    deviation = colours - np.array(paper, np.float32)
+    middle = (colours.shape[1] - 1) // 2
+    paper = np.partition(colours, middle, axis=1)[:, middle, None]  # the median
+    deviation = colours - paper.astype(np.float32)
     weights = np.square(deviation).sum(0)
     _, axes = np.linalg.eigh((deviation * weights) @ deviation.T)
     axis = axes[:, -1]

@@ -155,10 +155,10 @@ def histogram(values: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     if values.size < _LARGE or values.size % 4:
-        return np.array(Image.fromarray(values).histogram())
+        return np.array(Image.fromarray(values).histogram(), np.int64)
     # Paper is all alike, and a processor adds one to the same count many times slowly: four take turns.
     four = Image.fromarray(values.reshape(1, -1, 4)).histogram()
-    return np.array(four).reshape(4, 256).sum(0)
+    return np.array(four, np.int64).reshape(4, 256).sum(0)
 
 
 def quantiles(counts: np.ndarray, *shares: float) -> list[int]:

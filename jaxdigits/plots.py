@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def warm_up() -> None:
     axes.set_title("a", fontweight="bold")
     axes.imshow(np.eye(2), cmap="Oranges")
     _style_history(axes)
-    figure.savefig(io.BytesIO(), format="png")
+    _encode(figure, io.BytesIO())
 
 
 def history(path: str | os.PathLike[str], metrics: Sequence[Mapping[str, float]]) -> None:
@@ -236,17 +236,29 @@ def _percent(probability: float) -> str:
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
     """An empty figure, in inches; where constrained, its parts make room for each other's labels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
     if layout:
         figure.set_layout_engine(layout, w_pad=0.09, h_pad=0.09)  # inches
     return figure
 
 
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG; without the version of matplotlib in it, equal figures are equal files."""
+def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Writes a figure to a file."""
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+        _encode(figure, file)
+
+
+def _encode(figure: "Figure", file: IO[bytes]) -> None:
+    """A figure as PNG, equal figures as equal bytes.
+
+    It is drawn once; `savefig` draws it twice, the first time to make room for the labels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    picture.save(file, format="png", dpi=(_DPI, _DPI), compress_level=3)

@@ -2,8 +2,10 @@
 
 That import takes half a second, in which Python does nothing else. Another process is through with it long
 before the training is; and begun as early as with `ahead`, on a core that would be idle while this process
-imports its own libraries. It is given lines of JSON, answers each with one, and ends with the pipe: nothing
-that it reads can be executed. Where it cannot be had, or was killed, this process draws.
+imports its own libraries. It has its turn like any other process: figures are drawn while the last splits
+are evaluated, and at a lower priority most of that would be waited for in the end. It is given lines of JSON,
+answers each with one, and ends with the pipe: nothing that it reads can be executed. Where it cannot be had,
+or was killed, this process draws.
 
     jaxdigits.plotter < requests > answers
 """
@@ -135,8 +137,6 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def main() -> None:
     """Answers requests on standard input, on standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends this, by closing the pipe
-    with contextlib.suppress(AttributeError, OSError):  # Windows has no such thing
-        os.nice(10)  # the training goes first
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, sys.stdout.buffer)
     os._exit(0)  # without flushing into a pipe that may be closed

@@ -201,12 +201,12 @@ class Recognizer:
         """The logits of images, one view of each."""
         batches = [*self._batches(images)]
         if len(batches) == 1:  # one transfer, without device_get's search for more
-            return np.asarray(self._logits(batches[0]))[: len(images)]
+            return np.asarray(self._several(self._params, batches[0]))[: len(images)]
         if self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:
-                logits = [*pool.map(lambda batch: np.asarray(self._logits(batch)), batches)]
+                logits = [*pool.map(lambda batch: np.asarray(self._several(self._params, batch)), batches)]
         else:
-            logits = jax.device_get([self._logits(batch) for batch in batches])
+            logits = jax.device_get([self._several(self._params, batch) for batch in batches])
         return np.concatenate([np.zeros((0, self.model.outputs), np.float32), *logits])[: len(images)]
 
     def _batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
@@ -227,9 +227,6 @@ class Recognizer:
                 batch = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
             yield batch
             start += size
-
-    def _logits(self, batch: np.ndarray) -> jax.Array:
-        return self._several(self._params, batch)
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Recognizer:

@@ -37,7 +37,7 @@ PICTURE_SUFFIXES = frozenset(
 )
 
 _MAX_BYTES = 256 * 2**20  # bytes read of one file: 50 million RGBA pixels without compression, and a margin
-_USUAL_BYTES = 2**16  # bytes: few files have more; to ask for more takes three times as long
+_USUAL_BYTES = 2**20  # bytes: few files have more
 _ROUNDING = 1e-3  # of the range of values: how far arithmetic may have strayed beyond it
 
 
@@ -221,7 +221,7 @@ def _read_path(name: str) -> bytes:
     shown = label(name)
     try:
         with Path(name).open("rb") as file:
-            return _read(file, shown)
+            return _read(file, shown, min(os.fstat(file.fileno()).st_size, _MAX_BYTES) + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or one_line(error)
         raise DataError(f"{shown}: cannot read the picture file: {reason}") from error
@@ -231,12 +231,12 @@ def _standard_input() -> bytes:
     return _read(getattr(sys.stdin, "buffer", sys.stdin), "standard input")
 
 
-def _read(file: Any, label: str) -> bytes:
-    """The rest of a binary file, if it is not beyond all measure."""
+def _read(file: Any, label: str, first: int = _USUAL_BYTES) -> bytes:
+    """The rest of a binary file, not beyond all measure: at first so many bytes, of which most have fewer."""
     try:
-        data = file.read(_USUAL_BYTES)
-        if len(data) == _USUAL_BYTES:  # asked for all at once, memory for the largest would be set aside
-            data += file.read(_MAX_BYTES + 1 - _USUAL_BYTES)
+        data = file.read(first)
+        if len(data) == first:  # asked for all at once, memory for the largest would be set aside
+            data += file.read(_MAX_BYTES + 1 - first)
     except Exception as error:  # any object may pose as a file
         raise DataError(f"{label}: cannot be read: {one_line(error)}") from error
     if not isinstance(data, bytes):

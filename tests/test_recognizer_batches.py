@@ -48,8 +48,8 @@ def test_many_are_read_by_one_program(
     tiny_run: TrainResult, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
     reader, sizes = Recognizer(tiny_run.model), set()
-    run = reader._logits
-    monkeypatch.setattr(reader, "_logits", lambda batch: sizes.add(len(batch)) or run(batch))
+    run = reader._several
+    monkeypatch.setattr(reader, "_several", lambda params, batch: sizes.add(len(batch)) or run(params, batch))
     reader.probabilities(images[:400])
     assert len(sizes) == 1
 
@@ -59,11 +59,11 @@ def test_very_many_are_read_in_batches_of_another_size(
     tiny_run: TrainResult, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, n: int, size: int
 ):
     reader, sizes = Recognizer(tiny_run.model), set()
-    run = reader._logits
+    run = reader._several
     expected = reader.probabilities(images[:n])
     monkeypatch.setattr(reader, "_large", 96)  # which has to be filled six times
     monkeypatch.setattr(reader, "_sizes", (*reader._sizes[:-1], 320))
-    monkeypatch.setattr(reader, "_logits", lambda batch: sizes.add(len(batch)) or run(batch))
+    monkeypatch.setattr(reader, "_several", lambda params, batch: sizes.add(len(batch)) or run(params, batch))
     np.testing.assert_allclose(reader.probabilities(images[:n]), expected, atol=ROUNDING)
     assert sizes == {size}
 
